@@ -1,0 +1,13 @@
+//! XMMEP, the message protocol of X-Messenger.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`types`], [`bounded`], [`name`], [`secret`] | ids, times, bounded text and lists, names, secrets: bytes become types once, here |
+//! | [`frame`], [`message`], [`messages`], [`catalog`] | what travels: a header and one postcard struct per code |
+//! | [`session`] | the secure session: handshake, records, reliable delivery; no socket and no clock |
+
+pub mod bounded;
+pub mod name;
+pub mod sample;
+pub mod secret;
+pub mod types;

@@ -87,6 +87,33 @@ impl<'de, const N: usize> Deserialize<'de> for Text<N> {
     }
 }
 
+/// [`Text`] that never prints: what people write to each other.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PrivateText<const N: usize>(Text<N>);
+
+impl<const N: usize> PrivateText<N> {
+    /// Checks `text` and copies it.
+    ///
+    /// # Errors
+    /// As [`Text::new`].
+    pub fn new(text: &str) -> Result<Self, BoundError> {
+        Text::new(text).map(Self)
+    }
+
+    /// The text. Do not log it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl<const N: usize> fmt::Debug for PrivateText<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateText({} bytes)", self.0.len())
+    }
+}
+
 /// A byte string of at most `N` bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Blob<const N: usize>(Box<[u8]>);

@@ -7,7 +7,16 @@
 //! | [`session`] | the secure session: handshake, records, reliable delivery; no socket and no clock |
 
 pub mod bounded;
+pub mod catalog;
+pub mod error;
+pub mod frame;
+pub mod message;
+pub mod messages;
 pub mod name;
+pub mod result_code;
 pub mod sample;
 pub mod secret;
 pub mod types;
+
+#[doc(hidden)]
+pub use bytes;

@@ -253,8 +253,21 @@ mod tests {
     #[test]
     fn addresses_that_could_steer_a_mail_are_refused() {
         for text in [
-            "", "@", "a@", "@b", "a b@c.d", "a@b..c", "a\r\nBcc: x@y.z", "\"a\"@b.c", "a@[127.0.0.1]", "-oQ/tmp@b.c",
-            ".a@b.c", "a@b@c", "a@-b.c", "a@b.c\n", "a\0@b.c",
+            "",
+            "@",
+            "a@",
+            "@b",
+            "a b@c.d",
+            "a@b..c",
+            "a\r\nBcc: x@y.z",
+            "\"a\"@b.c",
+            "a@[127.0.0.1]",
+            "-oQ/tmp@b.c",
+            ".a@b.c",
+            "a@b@c",
+            "a@-b.c",
+            "a@b.c\n",
+            "a\0@b.c",
         ] {
             assert_eq!(Email::new(text), Err(BadEmail::Malformed), "{text:?}");
         }

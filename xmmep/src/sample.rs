@@ -1,7 +1,7 @@
 //! Example values for tests, golden vectors and fuzz seeds: any message can be made from a number.
 //! Never used by a running server or client.
 
-use crate::bounded::{Blob, List, Text};
+use crate::bounded::{Blob, List, PrivateText, Text};
 use crate::types::{
     DeviceId, GroupId, MsgId, OwnerEpoch, PresenceId, RequestId, RoomId, RosterVersion, Time, UserId, WallTime,
 };
@@ -109,6 +109,12 @@ impl<const N: usize> Sample for Text<N> {
         const WORDS: [&str; 8] = ["", "hello", "größe", "你好", "a b", "👩‍👩‍👧", "line\nline", "\u{202e}x\u{301}"];
         let word = WORDS.get(sampler.up_to(7)).copied().unwrap_or_default();
         Self::cut(word)
+    }
+}
+
+impl<const N: usize> Sample for PrivateText<N> {
+    fn sample(sampler: &mut Sampler) -> Self {
+        Self::new(&Text::<N>::sample(sampler)).unwrap_or_default()
     }
 }
 

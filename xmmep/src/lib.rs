@@ -16,6 +16,7 @@ pub mod name;
 pub mod result_code;
 pub mod sample;
 pub mod secret;
+pub mod session;
 pub mod types;
 
 #[doc(hidden)]

@@ -1,0 +1,679 @@
+//! The secure session between a client and a server over UDP: handshake, records, reliable delivery, roaming. No socket
+//! and no clock: datagrams, times and an RNG are arguments, datagrams and events are results.
+//!
+//! # Who calls what
+//!
+//! A **client** starts a [`Connecting`], which becomes a [`Session`] or the answer to a lookup. A **server** has one
+//! [`Acceptor`] per lane, gives it every datagram for which [`peek`] says [`Peek::Init`], and keeps the sessions it
+//! opens under the indexes it chose. With a session, after *each* call of `receive`, `send`, `send_unreliable`, `close`,
+//! `probe` or `on_deadline`, call [`Session::poll_transmit`] until it says `None`, and set a timer to
+//! [`Session::deadline`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rand::{SeedableRng, rngs::StdRng};
+//! use xmmep::session::{Accept, Acceptor, Config, Connecting, Event, ServerKey, Serves, Step};
+//! use xmmep::types::{Time, WallTime};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut rng = StdRng::seed_from_u64(1);
+//! let (now, wall) = (Time::ZERO, WallTime(0));
+//! let (client, server) = ("192.0.2.1:1000".parse()?, "192.0.2.2:2000".parse()?);
+//! let key = ServerKey::random(&mut rng);
+//! let public = key.public();
+//! let config = Arc::new(Config::default());
+//! let mut acceptor = Acceptor::new(now, key, Serves::Sessions, None, config.clone(), &mut rng);
+//!
+//! // First contact costs the server nothing: it answers with a cookie.
+//! let (mut connecting, init) = Connecting::open(now, server, &public, None, b"", config, &mut rng)?;
+//! let Accept::Reply(retry) = acceptor.handle_init(now, wall, client, &init, b"", &mut rng, || Some(7)) else { panic!() };
+//! let Step::Send(init) = connecting.handle(now, server, retry.as_bytes()) else { panic!() };
+//!
+//! // With the cookie, it opens a session.
+//! let Accept::Open(opened) = acceptor.handle_init(now, wall, client, &init, b"welcome", &mut rng, || Some(7)) else {
+//!     panic!()
+//! };
+//! let Step::Open(mut ours, welcome) = connecting.handle(now, server, &opened.reply) else { panic!() };
+//! assert_eq!(&welcome[..], b"welcome");
+//!
+//! // One message.
+//! let mut theirs = opened.session;
+//! let (mut datagram, mut events) = (Vec::new(), Vec::new());
+//! ours.send(b"hello".as_slice().into())?;
+//! assert_eq!(ours.poll_transmit(now, &mut datagram), Some(server));
+//! theirs.receive(now, client, &mut datagram, &mut events)?;
+//! assert_eq!(events, [Event::Confirmed, Event::Message(b"hello".as_slice().into())]);
+//! # Ok(()) }
+//! ```
+//!
+//! # On the wire
+//!
+//! Integers are big-endian. No datagram is longer than 1,200 bytes ([`DATAGRAM_MAX`]). The first byte is the type; 4 to
+//! 15 leaves room for STUN and QUIC on the same socket (RFC 7983, RFC 9443). Whatever does not look as described, or
+//! does not authenticate, is dropped in silence.
+//!
+//! | type | offset | bytes | content |
+//! |---|---|---|---|
+//! | 4 INIT, client → server | 0 | 1 | 4 |
+//! | always 1,200 bytes | 1 | 1 | version, now 1 |
+//! | | 2 | 4 | initiator index: drawn by the client, in every answer |
+//! | | 6 | 1 | token kind: 0 none, 1 cookie, 2 admission ticket; others count as none |
+//! | | 7 | 1 | token length `t`: 0, 24, 105; for the kind a wrong one counts as none |
+//! | | 8 | `t` | token |
+//! | | 8 + `t` | 2 | length `n` of the Noise message, 48 to 1,085 |
+//! | | 10 + `t` | `n` | Noise message 1 |
+//! | | 10 + `t` + `n` | rest | zeros |
+//! | 5 RETRY, server → client | 0 | 1 | 5 |
+//! | 29 bytes | 1 | 4 | initiator index |
+//! | | 5 | 24 | cookie: opaque to clients |
+//! | 6 OTHER_VERSION, server → client | 0 | 1 | 6 |
+//! | 6 bytes | 1 | 4 | initiator index |
+//! | | 5 | 1 | the version the server speaks |
+//! | 7 RESPONSE, server → client | 0 | 1 | 7 |
+//! | at most 1,200 bytes | 1 | 4 | initiator index |
+//! | | 5 | rest | Noise message 2 |
+//! | 8 RECORD, either way | 0 | 1 | 8 |
+//! | 45 to 1,200 bytes | 1 | 4 | receiver index: chosen by whoever receives it |
+//! | | 5 | 8 | counter |
+//! | | 13 | rest | ciphertext and tag |
+//!
+//! **Handshake.** `Noise_NK_25519_ChaChaPoly_BLAKE2s`. Prologue: `XMMEP`, version (1 byte), initiator index (4). The
+//! payload of message 1 is a purpose (1 look up, 2 open a session) and up to 1,036 bytes for that purpose. The payload
+//! of message 2 begins with the receiver index for records to the server (4; 0 after a lookup); then, after a lookup,
+//! length (2), answer, and zeros up to 768 bytes; when a session was opened, whatever the server has to say. An
+//! INIT without a good cookie or ticket is answered by RETRY; the client sends the same Noise message again with the
+//! cookie. Good means: made by this server for this address, port and index within 15 s. OTHER_VERSION answers any
+//! INIT of 1,200 bytes whose version is not spoken; it is a hint, never the end of an attempt.
+//!
+//! **Ticket.** Nonce (24), then sealed with XChaCha20-Poly1305 under the Presence's ticket key: client IP (16; IPv4
+//! mapped), expiry in wall-clock milliseconds (8), kind (1: 1 member, 2 not activated, 3 unknown), user id (8), key hash
+//! (32); tag (16). Associated data: `XMMEP ticket v1`, cluster (2), presence (2).
+//!
+//! **Records.** The Noise keys after Split, ChaCha20-Poly1305; nonce: four zero bytes and the counter, little-endian;
+//! associated data: the 13 bytes of the header. A sender's counter begins at 0 and only grows. Key epoch = counter ÷
+//! 2^20; the key of epoch *e* + 1 is Noise's REKEY of that of *e*. A sender goes on to the next epoch, skipping counters,
+//! with the first record after 120 s in one, or when it is full, but not before the peer's ACK named the present one. A
+//! receiver reads its epoch, the next, and for 60 s the last. Replay window: 1,024 in each epoch.
+//!
+//! **Chunks.** The plaintext, 16 bytes at least, is a sequence of chunks. A record with anything else in it ends the
+//! session.
+//!
+//! | chunk | content after its first byte |
+//! |---|---|
+//! | 0x00 PADDING | – |
+//! | 0x01 PING | –; answered by an ACK |
+//! | 0x02 ACK | next fragment expected (4); bitmap (8): bit `i`: fragment next + 1 + `i` is there; low byte of the newest key epoch read (1) |
+//! | 0x03 DATAGRAM | length (2), bytes: not acknowledged, not ordered |
+//! | 0x04 PATH_CHALLENGE | token (8) |
+//! | 0x05 PATH_RESPONSE | token (8), to where the challenge came from |
+//! | 0x06 CLOSE | reason (1) |
+//! | 0x10 DATA, + 1 first, + 2 last of a message | fragment number (4), length (2), bytes: at most 1,024 |
+//!
+//! Fragments are numbered from 0, modulo 2^32. A message is at most 16 consecutive ones and 16 KiB; to a server 4 KiB
+//! before login. At most 64 may be unacknowledged. ACKs follow within 25 ms, at once after four records or a gap.
+//! A client sends a PING after 25 s of silence; a session ends after hearing nothing for 80 s.
+
+mod accept;
+mod chunk;
+mod cookie;
+mod handshake;
+mod incoming;
+mod noise;
+mod outgoing;
+mod pace;
+mod path;
+mod receive;
+mod records;
+mod ticket;
+mod transmit;
+mod wire;
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub use accept::{
+    Accept, Acceptor, AcceptorStats, HANDSHAKE_AGE_MAX, HANDSHAKES_MAX, LOOKUPS_MAX, Opened, PendingLookup, Serves,
+};
+pub use cookie::{COOKIE_AGE_MAX, COOKIE_SECRET_AGE_MAX, HANDSHAKES_BURST, HANDSHAKES_PER_SECOND};
+pub use handshake::{
+    Connecting, GaveUp, INIT_PAUSE, INIT_TRIES_MAX, LOOKUP_ANSWER_MAX, REQUEST_MAX, RequestTooLong, Step, WELCOME_MAX,
+};
+pub use noise::{NOISE_NAME, ServerKey, ServerPublicKey};
+pub use outgoing::MESSAGE_OVERHEAD;
+pub use pace::{RTO_INITIAL, RTO_MAX, RTO_MIN, TIMEOUTS_MAX, WINDOW_INITIAL, WINDOW_MAX};
+pub use path::{PROPOSAL_AGE_MAX, PROPOSAL_INTERVAL};
+pub use records::{PREVIOUS_KEY_AGE_MAX, REPLAY_WINDOW};
+pub use ticket::{Admission, TICKET_LEN, Ticket, UserKind};
+pub use wire::{DATAGRAM_MAX, Peek, Reply, VERSION, peek};
+
+use crate::types::{Time, open_enum};
+use incoming::Incoming;
+use outgoing::{BUFFERS_KEPT, Outgoing};
+use pace::Pace;
+use path::Path;
+use records::{Key, ReceiveKeys, SendKeys};
+
+/// Most bytes of a message in one fragment: leaves room in a datagram for an acknowledgement, a PING and small change.
+pub const FRAGMENT_MAX: usize = 1_024;
+
+/// Most fragments of one message.
+pub const FRAGMENTS_PER_MESSAGE: usize = 16;
+
+/// Most bytes of an unreliable datagram: one datagram's plaintext less an acknowledgement, a PING and path chunks.
+pub const UNRELIABLE_MAX: usize = 1_100;
+
+/// Unreliable datagrams waiting to be sent; a driver that polls as it should never has more than one.
+pub const UNRELIABLE_QUEUE_MAX: usize = 16;
+
+/// How long an acknowledgement waits for something to ride on.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// Records with data that are acknowledged at once, waiting for nothing.
+pub const ACK_EVERY: u8 = 4;
+
+/// What a peer may make us hold, and how much we queue for it. Per session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of one message, sent or received.
+    pub message_max: usize,
+    /// Most bytes sent and not acknowledged, [`MESSAGE_OVERHEAD`] per message included.
+    pub queue_max: usize,
+    /// Most fragments that arrived before their time; at most 64.
+    pub ahead_max: usize,
+}
+
+impl Limits {
+    /// Before login: 4 KiB messages, 8 KiB queued, 4 fragments ahead. A stranger's session holds 16 KiB at most, and
+    /// only if it comes from an address that answers.
+    pub const STRANGER: Self = Self { message_max: 4 * 1_024, queue_max: 8 * 1_024, ahead_max: 4 };
+
+    /// After login: 16 KiB messages, 64 KiB queued, 64 fragments ahead.
+    pub const MEMBER: Self = Self { message_max: 16 * 1_024, queue_max: 64 * 1_024, ahead_max: 64 };
+}
+
+/// How sessions behave; the defaults are what the protocol says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// After how much silence of its own a client sends a PING; default 25 s, less than the shortest common NAT timeout.
+    pub keep_alive: Duration,
+    /// After how much silence of the peer's a session ends; default 80 s, three keep-alives and a little.
+    pub idle: Duration,
+    /// After how long in one key epoch the next begins; default 120 s.
+    pub epoch_age: Duration,
+    /// An epoch has 2 to this many counters; default 20. Part of the protocol: both sides must have the same. Other
+    /// values (1 to 32) are for tests that must see many epochs.
+    pub epoch_bits: u8,
+    /// What a server grants before login.
+    pub stranger: Limits,
+    /// What a server grants after login, and a client always.
+    pub member: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            keep_alive: Duration::from_secs(25),
+            idle: Duration::from_secs(80),
+            epoch_age: Duration::from_secs(120),
+            epoch_bits: 20,
+            stranger: Limits::STRANGER,
+            member: Limits::MEMBER,
+        }
+    }
+}
+
+open_enum! {
+    /// Why a session was closed, as told to the other side. From 64 on they belong to the application.
+    CloseReason(u8) {
+        /// No more to say.
+        0 DONE,
+        /// The other side broke the rules of the session.
+        1 VIOLATION,
+        /// The server is shutting down.
+        2 GOING_AWAY,
+        /// Another session of the same device or user took its place.
+        3 REPLACED,
+        /// Login was refused, or did not come in time.
+        4 NOT_LOGGED_IN,
+    }
+}
+
+/// What a session reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A server's session heard from its client for the first time: it is no longer half-open.
+    Confirmed,
+    /// A message, whole and in order.
+    Message(Bytes),
+    /// An unreliable datagram; some may be missing or out of order, none is repeated.
+    Datagram(Bytes),
+    /// The peer proved that it is now at this address.
+    AddressChanged(SocketAddr),
+    /// The session is over; nothing follows.
+    Ended(Ended),
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed it.
+    ByPeer(CloseReason),
+    /// The peer broke the rules; it was told.
+    Violation(Violation),
+    /// Nothing was heard for [`Config::idle`].
+    Silent,
+    /// [`TIMEOUTS_MAX`] retransmissions in a row were not acknowledged.
+    Unanswered,
+    /// The client did not speak within [`HANDSHAKE_AGE_MAX`].
+    Unconfirmed,
+    /// A whole key epoch was sent, and no acknowledgement of it came.
+    UsedUp,
+}
+
+/// How an authenticated peer broke the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A record is no sequence of chunks.
+    BadChunk,
+    /// A fragment or message is longer than allowed.
+    TooLarge,
+    /// A fragment contradicts another, or is not where its flags say.
+    Contradiction,
+    /// An acknowledgement of what was never sent.
+    AckOfNothing,
+}
+
+/// Why a datagram had no effect. Never answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Not a record, or not for this session.
+    #[error("the datagram is no record of this session")]
+    Malformed,
+    /// It does not authenticate.
+    #[error("the record does not authenticate")]
+    Forged,
+    /// It was received before.
+    #[error("the record was received before")]
+    Replayed,
+    /// Its counter is too far behind the newest.
+    #[error("the record is older than the replay window")]
+    TooOld,
+    /// Its key epoch is not at hand.
+    #[error("the record is of a key epoch that is not at hand")]
+    Epoch,
+    /// The session is over.
+    #[error("the session is over")]
+    Over,
+}
+
+/// Why something could not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The queue is full: the peer acknowledges too slowly.
+    #[error("the send queue is full")]
+    Full,
+    /// Longer than the session may carry now.
+    #[error("the message is too large for this session")]
+    TooLarge,
+    /// The session is over or closing.
+    #[error("the session is over")]
+    Over,
+}
+
+/// What a session has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records sent, up to 2^32.
+    pub sent: u32,
+    /// Records received, authenticated and new; up to 2^32.
+    pub received: u32,
+    /// Datagrams rejected, up to 2^32.
+    pub rejected: u32,
+    /// Fragments sent again, up to 2^32.
+    pub retransmitted: u32,
+    /// Smoothed round-trip time, once measured.
+    pub rtt: Option<Duration>,
+}
+
+/// Which side of the handshake a session was on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Client,
+    Server,
+}
+
+/// What the handshake agreed on; wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Keys {
+    send: [u8; 32],
+    receive: [u8; 32],
+    local_index: u32,
+    peer_index: u32,
+}
+
+/// One end of an open session.
+///
+/// Idle, it takes some 400 bytes and no heap; buffers come with traffic and leave 5 s after it. See the
+/// [module page](self) for the calling contract.
+pub struct Session {
+    config: Arc<Config>,
+    send_keys: SendKeys,
+    receive_keys: ReceiveKeys,
+    peer: SocketAddr,
+    busy: Option<Box<Busy>>,
+    path: Option<Box<Path>>,
+    pace: Pace,
+    /// The fragment expected next.
+    receive_next: u32,
+    local_index: u32,
+    peer_index: u32,
+    last_received: Time,
+    last_sent: Time,
+    /// When an acknowledgement must leave, if one is owed.
+    ack_due: Option<Time>,
+    /// What path challenges are made from. Not known to the peer, who could otherwise answer for others.
+    path_secret: [u8; 8],
+    /// Before login: how many bytes a server may still send. Grows with what it receives.
+    credit: u32,
+    sent: u32,
+    received: u32,
+    rejected: u32,
+    retransmitted: u32,
+    /// Records with data that are not acknowledged yet.
+    unacked_records: u8,
+    role: Role,
+    /// The limits of members apply.
+    promoted: bool,
+    /// The peer has authenticated a record, or its handshake answer.
+    confirmed: bool,
+    ping: bool,
+    stage: Stage,
+}
+
+/// How far the session is from its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// A CLOSE with this reason is to be sent.
+    Closing(CloseReason),
+    /// Over, but whoever asks for the deadline has not been told.
+    Untold(Ended),
+    Over,
+}
+
+/// What only a session with traffic needs.
+#[derive(Default)]
+struct Busy {
+    outgoing: Outgoing,
+    incoming: Incoming,
+    unreliable: VecDeque<Bytes>,
+}
+
+impl Busy {
+    fn is_drained(&self) -> bool {
+        self.outgoing.is_drained() && self.incoming.is_empty() && self.unreliable.is_empty()
+    }
+}
+
+impl Session {
+    fn new(now: Time, role: Role, peer: SocketAddr, keys: &Keys, path_secret: [u8; 8], config: Arc<Config>) -> Self {
+        let client = role == Role::Client;
+        Self {
+            config,
+            send_keys: SendKeys::new(Key(keys.send), now),
+            receive_keys: ReceiveKeys::new(Key(keys.receive)),
+            peer,
+            busy: None,
+            path: None,
+            pace: Pace::new(),
+            receive_next: 0,
+            local_index: keys.local_index,
+            peer_index: keys.peer_index,
+            last_received: now,
+            last_sent: now,
+            ack_due: None,
+            path_secret,
+            credit: 0,
+            sent: 0,
+            received: 0,
+            rejected: 0,
+            retransmitted: 0,
+            unacked_records: 0,
+            role,
+            promoted: client,
+            confirmed: client,
+            ping: client,
+            stage: Stage::Open,
+        }
+    }
+
+    /// Lets a server's session send this many bytes more before login.
+    fn grant(&mut self, bytes: usize) {
+        self.credit = self.credit.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Queues a message. It arrives once and in order, or the session ends.
+    ///
+    /// A fan-out shares one [`Bytes`]: fragments are slices of it, nothing is copied until it is sealed.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if [`Limits::queue_max`] would be exceeded, [`SendError::TooLarge`] over
+    /// [`Limits::message_max`], [`SendError::Over`] after the end.
+    pub fn send(&mut self, message: Bytes) -> Result<(), SendError> {
+        if self.stage != Stage::Open {
+            return Err(SendError::Over);
+        }
+        let limits = *self.limits();
+        self.busy.get_or_insert_default().outgoing.push(message, &limits)
+    }
+
+    /// Queues a datagram that may get lost. It leaves with the next [`Session::poll_transmit`], whatever the congestion
+    /// window says: whoever sends many has to pace them.
+    ///
+    /// # Errors
+    /// [`SendError::TooLarge`] over [`UNRELIABLE_MAX`] bytes, [`SendError::Full`] if [`UNRELIABLE_QUEUE_MAX`] wait
+    /// already, [`SendError::Over`] after the end.
+    pub fn send_unreliable(&mut self, datagram: Bytes) -> Result<(), SendError> {
+        if self.stage != Stage::Open {
+            return Err(SendError::Over);
+        }
+        if datagram.len() > UNRELIABLE_MAX {
+            return Err(SendError::TooLarge);
+        }
+        let busy = self.busy.get_or_insert_default();
+        if busy.unreliable.len() >= UNRELIABLE_QUEUE_MAX {
+            return Err(SendError::Full);
+        }
+        busy.unreliable.push_back(datagram);
+        Ok(())
+    }
+
+    /// Ends the session: tells the peer once, drops what was not sent. Wait for [`Session::unacknowledged`] to reach 0
+    /// first if that matters.
+    pub fn close(&mut self, reason: CloseReason) {
+        if self.stage == Stage::Open {
+            self.stage = Stage::Closing(reason);
+            self.busy = None;
+        }
+    }
+
+    /// Makes the peer answer at once: to measure, or to show it a new address after the network changed.
+    pub fn probe(&mut self) {
+        self.ping = true;
+    }
+
+    /// The user has logged in: from now on [`Config::member`] applies, and no limit on what is sent.
+    pub fn promote(&mut self) {
+        self.promoted = true;
+    }
+
+    /// The next moment at which [`Session::on_deadline`] has something to do; `None` when the session is over.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Open => {}
+            Stage::Untold(_) => return Some(Time::ZERO),
+            Stage::Closing(_) | Stage::Over => return None,
+        }
+        if !self.confirmed {
+            return Some(self.last_received.after(HANDSHAKE_AGE_MAX));
+        }
+        let mut deadline = self.last_received.after(self.config.idle);
+        let mut earliest = |time: Time| deadline = deadline.min(time);
+        if self.role == Role::Client {
+            earliest(self.last_sent.after(self.config.keep_alive));
+        }
+        if let Some(time) = self.ack_due.filter(|_| self.can_send()) {
+            earliest(time);
+        }
+        if let Some(busy) = &self.busy {
+            busy.outgoing.timer().into_iter().for_each(&mut earliest);
+            if busy.is_drained() {
+                earliest(self.last_traffic().after(BUFFERS_KEPT));
+            }
+        }
+        if let Some(path) = &self.path {
+            earliest(path.deadline(if self.can_send() { transmit::RECORD_MIN } else { usize::MAX }));
+        }
+        Some(deadline)
+    }
+
+    /// Does what is due: keep-alive, retransmission, path challenges; says so if the session ended of itself.
+    pub fn on_deadline(&mut self, now: Time) -> Option<Ended> {
+        match self.stage {
+            Stage::Open => {}
+            Stage::Untold(ended) => {
+                self.stage = Stage::Over;
+                return Some(ended);
+            }
+            Stage::Closing(_) | Stage::Over => return None,
+        }
+        if !self.confirmed {
+            return (now.since(self.last_received) >= HANDSHAKE_AGE_MAX).then(|| self.end(Ended::Unconfirmed));
+        }
+        if now.since(self.last_received) >= self.config.idle {
+            return Some(self.end(Ended::Silent));
+        }
+        if self.role == Role::Client && now.since(self.last_sent) >= self.config.keep_alive {
+            self.ping = true;
+        }
+        let idle = now.since(self.last_traffic()) >= BUFFERS_KEPT;
+        if let Some(busy) = &mut self.busy {
+            let timed_out = busy.outgoing.timer().is_some_and(|timer| timer <= now);
+            if timed_out && busy.outgoing.on_timeout(&mut self.pace) {
+                return Some(self.end(Ended::Unanswered));
+            }
+        }
+        if idle && self.busy.as_ref().is_some_and(|busy| busy.is_drained()) {
+            self.busy = None;
+            self.pace.idle();
+        }
+        if self.path.as_mut().is_some_and(|path| path.expire(now)) {
+            self.path = None;
+        }
+        self.receive_keys.expire(now);
+        None
+    }
+
+    fn end(&mut self, ended: Ended) -> Ended {
+        self.stage = Stage::Over;
+        self.busy = None;
+        self.path = None;
+        ended
+    }
+
+    fn limits(&self) -> &Limits {
+        if self.promoted { &self.config.member } else { &self.config.stranger }
+    }
+
+    fn last_traffic(&self) -> Time {
+        self.last_received.max(self.last_sent)
+    }
+
+    /// The index of records to us, as [`peek`] shows it.
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.local_index
+    }
+
+    /// The peer's address now in use.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the peer has shown that it holds the keys; until then a server's session is half-open.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
+    }
+
+    /// Whether nothing more can be sent or received.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
+    /// Bytes of messages not acknowledged yet, [`MESSAGE_OVERHEAD`] per message included; 0 when all has arrived.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.busy.as_ref().map_or(0, |busy| busy.outgoing.charged())
+    }
+
+    /// Bytes on the heap beside this value, roughly: what buffers hold is in [`Session::unacknowledged`].
+    #[must_use]
+    pub fn has_buffers(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// What this session has seen.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sent: self.sent,
+            received: self.received,
+            rejected: self.rejected,
+            retransmitted: self.retransmitted,
+            rtt: self.pace.rtt(),
+        }
+    }
+}
+
+/// All state but secrets and the count of rejected datagrams: two equal texts mean that nothing happened in between.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("stage", &self.stage)
+            .field("confirmed", &self.confirmed)
+            .field("promoted", &self.promoted)
+            .field("local_index", &self.local_index)
+            .field("peer_index", &self.peer_index)
+            .field("peer", &self.peer)
+            .field("send", &(self.send_keys.epoch(), self.send_keys.counter()))
+            .field("receive", &(self.receive_keys.epoch(), self.receive_keys.next_counter(), self.receive_next))
+            .field("pace", &self.pace)
+            .field("last_received", &self.last_received)
+            .field("last_sent", &self.last_sent)
+            .field("ack_due", &self.ack_due)
+            .field("ping", &self.ping)
+            .field("credit", &self.credit)
+            .field("unacknowledged", &self.unacknowledged())
+            .field("deadline", &self.deadline())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path challenge for an address: only who holds the secret can tell it without receiving it.
+fn path_token(secret: [u8; 8], counter: u64, address: SocketAddr) -> path::Token {
+    let mut hasher = blake3::Hasher::new_derive_key("XMMEP path challenge v1");
+    hasher.update(&secret).update(&counter.to_be_bytes());
+    hasher.update(&cookie::ip_bytes(address.ip())).update(&address.port().to_be_bytes());
+    *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
+}

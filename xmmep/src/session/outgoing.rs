@@ -1,0 +1,249 @@
+//! Messages on their way out: queue, fragments, acknowledgement, retransmission. How fast is decided in `pace.rs`,
+//! the other end is `incoming.rs`.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::chunk::{self, Ack, DATA_HEADER, Data, FIRST, LAST};
+use super::pace::{Pace, WINDOW_MAX};
+use super::{FRAGMENT_MAX, Limits, SendError, Violation};
+use crate::types::Time;
+
+/// What each queued message counts on top of its bytes, so that empty ones do not come for free.
+pub const MESSAGE_OVERHEAD: usize = 64;
+
+/// Later transmissions acknowledged before a fragment counts as lost (RFC 5681's three).
+const LATER_ACKS: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// To be sent, for the first time or again.
+    Due,
+    UnderWay,
+    Acknowledged,
+}
+
+struct Fragment {
+    bytes: Bytes,
+    sent_at: Time,
+    /// The number of the datagram it was last in.
+    order: u32,
+    flags: u8,
+    state: State,
+    tries: u8,
+    /// Fragments acknowledged that were sent after this one.
+    later: u8,
+}
+
+/// The messages that are not acknowledged yet.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    waiting: VecDeque<Bytes>,
+    /// How much of the first waiting message is cut into fragments already.
+    cut: usize,
+    /// Consecutive fragments from [`Pace::base`] on; at most [`WINDOW_MAX`].
+    flight: VecDeque<Fragment>,
+    under_way: usize,
+    due: usize,
+    /// What the caps count: bytes and overhead of all messages not acknowledged.
+    charged: usize,
+    order: u32,
+    /// Fragments sent before this order were lost together with one that halved the window already.
+    recovered: u32,
+    timer: Option<Time>,
+}
+
+impl Outgoing {
+    /// Takes a message into the queue.
+    pub(super) fn push(&mut self, message: Bytes, limits: &Limits) -> Result<(), SendError> {
+        if message.len() > limits.message_max {
+            return Err(SendError::TooLarge);
+        }
+        let charged = self.charged + message.len() + MESSAGE_OVERHEAD;
+        if charged > limits.queue_max {
+            return Err(SendError::Full);
+        }
+        self.charged = charged;
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Bytes not acknowledged, [`MESSAGE_OVERHEAD`] per message included.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.waiting.is_empty() && self.flight.is_empty()
+    }
+
+    /// Whether [`Outgoing::write`] has something to write.
+    pub(super) fn is_ready(&self, pace: &Pace) -> bool {
+        self.under_way < pace.window() && (self.due > 0 || self.can_cut())
+    }
+
+    fn can_cut(&self) -> bool {
+        !self.waiting.is_empty() && self.flight.len() < usize::from(WINDOW_MAX)
+    }
+
+    /// When to call [`Outgoing::on_timeout`].
+    pub(super) fn timer(&self) -> Option<Time> {
+        self.timer
+    }
+
+    /// Appends DATA chunks to `out` as long as window and `limit` (of `out.len()`) allow. Returns how many of them
+    /// were sent before.
+    pub(super) fn write(&mut self, now: Time, pace: &Pace, limit: usize, out: &mut Vec<u8>) -> u32 {
+        let mut again = 0;
+        let mut wrote = false;
+        while self.is_ready(pace) {
+            if self.due == 0 {
+                self.cut();
+            }
+            let due = self.flight.iter_mut().zip(pace.base..).find(|(fragment, _)| fragment.state == State::Due);
+            let (fragment, number) = due.expect("counted in `due`");
+            if out.len() + DATA_HEADER + fragment.bytes.len() > limit {
+                break;
+            }
+            chunk::put_data(out, Data { number, flags: fragment.flags, bytes: &fragment.bytes });
+            again += u32::from(fragment.tries > 0);
+            fragment.state = State::UnderWay;
+            fragment.sent_at = now;
+            fragment.order = self.order;
+            fragment.later = 0;
+            fragment.tries = fragment.tries.saturating_add(1);
+            self.due -= 1;
+            self.under_way += 1;
+            wrote = true;
+        }
+        if wrote {
+            self.order = self.order.wrapping_add(1);
+            self.timer = self.timer.or_else(|| Some(now.after(pace.timeout())));
+        }
+        again
+    }
+
+    /// Cuts the next fragment off the first waiting message.
+    fn cut(&mut self) {
+        let Some(message) = self.waiting.front() else { return };
+        let end = message.len().min(self.cut + FRAGMENT_MAX);
+        let bytes = message.slice(self.cut..end);
+        let mut flags = if self.cut == 0 { FIRST } else { 0 };
+        self.cut = end;
+        if end == message.len() {
+            flags |= LAST;
+            self.cut = 0;
+            self.waiting.pop_front();
+        }
+        let (sent_at, state) = (Time::ZERO, State::Due);
+        self.flight.push_back(Fragment { bytes, sent_at, order: 0, flags, state, tries: 0, later: 0 });
+        self.due += 1;
+    }
+
+    /// Takes in an acknowledgement. One that is older than another has its say too; one for what was never sent is
+    /// a violation.
+    pub(super) fn on_ack(&mut self, now: Time, pace: &mut Pace, ack: Ack) -> Result<(), Violation> {
+        let next = i64::from(ack.next.wrapping_sub(pace.base) as i32);
+        let sent = self.flight.iter().take_while(|fragment| fragment.tries > 0).count() as i64;
+        let highest_bit = 63 - i64::from(ack.beyond.leading_zeros());
+        if next > sent || (ack.beyond != 0 && next + 1 + highest_bit >= sent) {
+            return Err(Violation::AckOfNothing);
+        }
+        let window_used = self.under_way + 1 >= pace.window();
+        let mut orders = [0; WINDOW_MAX as usize];
+        let mut arrived = 0;
+        let mut newest: Option<(u32, Time)> = None;
+        let mut progress = false;
+        for (index, fragment) in (0_i64..).zip(self.flight.iter_mut()) {
+            let bit = index - next - 1;
+            let acknowledged = index < next || ((0..64).contains(&bit) && ack.beyond >> bit & 1 == 1);
+            if !acknowledged || fragment.state == State::Acknowledged {
+                continue;
+            }
+            match fragment.state {
+                State::UnderWay => self.under_way -= 1,
+                _ => self.due -= 1,
+            }
+            fragment.state = State::Acknowledged;
+            progress = true;
+            pace.acknowledged(window_used);
+            if fragment.tries == 1 {
+                orders[arrived] = fragment.order;
+                arrived += 1;
+                if newest.is_none_or(|(order, _)| is_later(fragment.order, order)) {
+                    newest = Some((fragment.order, fragment.sent_at));
+                }
+            }
+        }
+        if !progress {
+            return Ok(());
+        }
+        if let Some((_, sent_at)) = newest {
+            pace.measured(now.since(sent_at));
+        }
+        self.find_lost(pace, &orders[..arrived]);
+        self.forget_acknowledged(pace);
+        self.timer = (self.under_way > 0).then(|| now.after(pace.timeout()));
+        Ok(())
+    }
+
+    /// Marks fragments as lost after three that were sent later, and only once, have arrived.
+    fn find_lost(&mut self, pace: &mut Pace, orders: &[u32]) {
+        let mut halve = false;
+        for fragment in self.flight.iter_mut().filter(|fragment| fragment.state == State::UnderWay) {
+            let later = orders.iter().filter(|order| is_later(**order, fragment.order)).count();
+            fragment.later = fragment.later.saturating_add(later as u8);
+            if fragment.later >= LATER_ACKS {
+                fragment.state = State::Due;
+                self.under_way -= 1;
+                self.due += 1;
+                halve |= !is_later(self.recovered, fragment.order);
+            }
+        }
+        if halve {
+            pace.lost();
+            self.recovered = self.order;
+        }
+    }
+
+    fn forget_acknowledged(&mut self, pace: &mut Pace) {
+        while let Some(first) = self.flight.front() {
+            if first.state != State::Acknowledged {
+                break;
+            }
+            self.charged -= first.bytes.len();
+            if first.flags & LAST != 0 {
+                self.charged -= MESSAGE_OVERHEAD;
+            }
+            self.flight.pop_front();
+            pace.base = pace.base.wrapping_add(1);
+        }
+    }
+
+    /// Nothing came back in time: all that is under way goes again. Says whether the peer counts as gone.
+    pub(super) fn on_timeout(&mut self, pace: &mut Pace) -> bool {
+        self.send_all_again();
+        pace.timed_out()
+    }
+
+    /// Everything under way was sent on a path that is no more.
+    pub(super) fn send_all_again(&mut self) {
+        for fragment in self.flight.iter_mut().filter(|fragment| fragment.state == State::UnderWay) {
+            fragment.state = State::Due;
+            fragment.later = 0;
+            self.due += 1;
+        }
+        self.under_way = 0;
+        self.timer = None;
+        self.recovered = self.order;
+    }
+}
+
+fn is_later(order: u32, than: u32) -> bool {
+    order.wrapping_sub(than) as i32 > 0
+}
+
+/// How long a session that has nothing under way keeps its buffers.
+pub(super) const BUFFERS_KEPT: Duration = Duration::from_secs(5);

@@ -1,8 +1,10 @@
 //! The list of all messages, by flow. Adding a flow adds a line here.
 
 use crate::frame::Code;
-use crate::message::{Descriptor, Record};
+use crate::message::{Descriptor, OpenEnum, Record};
 use crate::messages;
+use crate::result_code::ResultCode;
+use crate::types::Status;
 
 /// A flow: messages that belong together, and the codes they may have.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,21 @@ pub const FLOWS: &[Flow] = &[
         records: &[],
     },
     Flow { name: "links", ranges: &[(200, 239)], messages: messages::links::MESSAGES, records: &[] },
+];
+
+/// All integers with named values. A field type that is missing here fails the documentation's tests.
+pub const ENUMS: &[OpenEnum] = &[
+    ResultCode::OPEN_ENUM,
+    Status::OPEN_ENUM,
+    messages::Gender::OPEN_ENUM,
+    messages::DeviceClass::OPEN_ENUM,
+    messages::login::BuddyState::OPEN_ENUM,
+    messages::login::DevicePolicy::OPEN_ENUM,
+    messages::buddies::BuddyAnswer::OPEN_ENUM,
+    messages::chat::Tick::OPEN_ENUM,
+    messages::chat::ConfirmLevel::OPEN_ENUM,
+    messages::chat::TargetKind::OPEN_ENUM,
+    messages::chat::TextKind::OPEN_ENUM,
 ];
 
 /// Codes that were, or may have been, something else in the first version. Never assigned.

@@ -17,6 +17,8 @@ pub mod result_code;
 pub mod sample;
 pub mod secret;
 pub mod session;
+#[cfg(feature = "tokio")]
+pub mod stream;
 pub mod types;
 
 #[doc(hidden)]

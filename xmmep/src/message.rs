@@ -221,6 +221,19 @@ pub struct Record {
     pub fields: &'static [Field],
 }
 
+/// What the documentation knows of an integer with named values. Unknown values are kept as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenEnum {
+    /// Its Rust name.
+    pub name: &'static str,
+    /// Its documentation.
+    pub doc: &'static str,
+    /// The integer it is on the wire.
+    pub ty: &'static str,
+    /// Value, name and documentation of each value known today.
+    pub values: &'static [(u64, &'static str, &'static str)],
+}
+
 /// The body of `message`.
 #[must_use]
 pub fn body_of<M: Message>(message: &M) -> Vec<u8> {

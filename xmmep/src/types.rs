@@ -172,14 +172,24 @@ pub struct BadPresenceId(String);
 /// Declares an integer with names for the values known today. Unknown values are kept, so that a newer peer can
 /// add some: `0x7f` decodes, re-encodes as `0x7f` and prints as `Status(127)`.
 macro_rules! open_enum {
-    ($(#[$meta:meta])* $name:ident($inner:ty) { $($(#[$vmeta:meta])* $value:literal $variant:ident),* $(,)? }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])* $name:ident($inner:ty) {
+        $($(#[doc = $vdoc:literal])* $value:literal $variant:ident),* $(,)?
+    }) => {
+        $(#[doc = $doc])*
         #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 
         impl $name {
-            $($(#[$vmeta])* pub const $variant: Self = Self($value);)*
+            $($(#[doc = $vdoc])* pub const $variant: Self = Self($value);)*
+
+            /// What the documentation knows of it.
+            pub const OPEN_ENUM: $crate::message::OpenEnum = $crate::message::OpenEnum {
+                name: stringify!($name),
+                doc: concat!($($doc, "\n"),*),
+                ty: stringify!($inner),
+                values: &[$(($value, stringify!($variant), concat!($($vdoc, "\n"),*))),*],
+            };
 
             /// The values known today, with their names.
             pub const KNOWN: &'static [(Self, &'static str)] = &[$((Self($value), stringify!($variant))),*];

@@ -16,7 +16,7 @@ fn frames() -> Vec<Bytes> {
 fn joined(frames: &[Bytes]) -> BytesMut {
     let mut stream = BytesMut::new();
     for frame in frames {
-        FrameCodec::new().encode(frame.clone(), &mut stream).unwrap();
+        FrameCodec::new().encode(frame.clone(), &mut stream).expect("within the limit");
     }
     stream
 }

@@ -1,1 +1,19 @@
-//! Roles.
+//! The X-Messenger servers, to embed in any Rust program.
+//!
+//! | start here | for |
+//! |---|---|
+//! | [`engine`] | the one way of a datagram: session, frame, handler, outbox, session, datagram |
+//! | [`handlers`] | the registry: which function answers which message, and who may send it |
+//! | [`router`], [`presence`], [`register`] | the roles |
+//! | [`link`] | the seam between servers |
+
+pub mod ctx;
+pub mod engine;
+pub mod handlers;
+mod lane;
+pub mod limits;
+pub mod link;
+pub mod origin;
+pub mod outbox;
+pub mod refusal;
+pub mod role;

@@ -1,0 +1,230 @@
+//! The sessions of one lane: found by receiver index, timed, and emptied into datagrams. What is in the messages is
+//! nobody's business here.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use bytes::Bytes;
+use slab::Slab;
+use xmmep::session::{Admission, CloseReason, Session};
+use xmmep::types::{Time, UserId};
+
+use crate::engine::Datagram;
+use crate::limits::{LINGER, LOGIN_TIMEOUT, SESSIONS_PER_LANE_MAX, STRANGERS_MAX};
+use crate::outbox::{LaneId, SessionRef};
+
+/// The sessions of one lane.
+pub(crate) struct Lane {
+    id: LaneId,
+    sessions: Slab<Entry>,
+    serial: u64,
+    strangers: usize,
+    /// Sessions with something to send or a new deadline; each once.
+    touched: Vec<u32>,
+    /// One entry per session and registered deadline; stale ones are skipped when their time comes.
+    deadlines: BinaryHeap<Reverse<(Time, u32)>>,
+    buffer: Vec<u8>,
+}
+
+/// A session and what the lane knows of it.
+pub(crate) struct Entry {
+    pub(crate) session: Session,
+    serial: u64,
+    /// Whose it is; 0 before login.
+    pub(crate) user: UserId,
+    pub(crate) admission: Option<Box<Admission>>,
+    /// Messages that wait for the handler of an earlier one; `None` while no handler waits.
+    pub(crate) waiting: Option<Box<VecDeque<Bytes>>>,
+    /// When a session without a login, or one that is being closed, ends.
+    ends_at: Option<Time>,
+    /// Why it closes, once everything sent before was acknowledged.
+    closing: Option<CloseReason>,
+    registered: Option<Time>,
+    touched: bool,
+}
+
+impl Entry {
+    /// Whether the role still hears this session.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closing.is_none()
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        match (self.session.deadline(), self.ends_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+/// What [`Lane::on_deadline`] found.
+pub(crate) struct Gone {
+    pub(crate) session: SessionRef,
+    pub(crate) user: UserId,
+}
+
+impl Lane {
+    pub(crate) fn new(id: LaneId) -> Self {
+        Self {
+            id,
+            sessions: Slab::new(),
+            serial: 0,
+            strangers: 0,
+            touched: Vec::new(),
+            deadlines: BinaryHeap::new(),
+            buffer: Vec::with_capacity(xmmep::session::DATAGRAM_MAX),
+        }
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The index of the next session, if there is room for one more stranger.
+    pub(crate) fn next_index(&self) -> Option<u32> {
+        let slot = u32::try_from(self.sessions.vacant_key()).ok().filter(|slot| *slot < SESSIONS_PER_LANE_MAX)?;
+        (self.strangers < STRANGERS_MAX).then_some((u32::from(self.id.0) << 24) | slot)
+    }
+
+    /// Keeps a session that was opened under [`next_index`](Self::next_index).
+    pub(crate) fn insert(&mut self, now: Time, session: Session, admission: Option<Admission>) {
+        let index = session.index();
+        self.serial += 1;
+        self.strangers += 1;
+        let slot = self.sessions.insert(Entry {
+            session,
+            serial: self.serial,
+            user: UserId(0),
+            admission: admission.map(Box::new),
+            waiting: None,
+            ends_at: Some(now.after(LOGIN_TIMEOUT)),
+            closing: None,
+            registered: None,
+            touched: false,
+        });
+        debug_assert_eq!(slot, slot_of(index), "the index given to the client names the slot");
+        self.touch(index);
+    }
+
+    /// The session with that index.
+    pub(crate) fn get(&mut self, index: u32) -> Option<&mut Entry> {
+        self.sessions.get_mut(slot_of(index)).filter(|entry| entry.session.index() == index)
+    }
+
+    /// The session, if it is still the same one.
+    pub(crate) fn resolve(&mut self, session: SessionRef) -> Option<&mut Entry> {
+        self.get(session.index).filter(|entry| entry.serial == session.serial)
+    }
+
+    /// How others may name the session with that index.
+    pub(crate) fn reference(&self, index: u32) -> Option<SessionRef> {
+        let entry = self.sessions.get(slot_of(index))?;
+        Some(SessionRef { index, serial: entry.serial })
+    }
+
+    /// The session has something to send, or its deadline may have changed.
+    pub(crate) fn touch(&mut self, index: u32) {
+        if let Some(entry) = self.sessions.get_mut(slot_of(index))
+            && !std::mem::replace(&mut entry.touched, true)
+        {
+            self.touched.push(index);
+        }
+    }
+
+    /// The session now belongs to `user`.
+    pub(crate) fn bind(&mut self, session: SessionRef, user: UserId) {
+        let Some(entry) = self.resolve(session) else { return };
+        let was_stranger = std::mem::replace(&mut entry.user, user) == UserId(0);
+        entry.session.promote();
+        entry.admission = None;
+        entry.ends_at = None;
+        self.strangers -= usize::from(was_stranger);
+        self.touch(session.index);
+    }
+
+    /// Ends a session: nothing is heard from it any more, and it goes once what was sent before has been acknowledged, or
+    /// [`LINGER`] has passed.
+    pub(crate) fn close(&mut self, now: Time, session: SessionRef, reason: CloseReason) {
+        let Some(entry) = self.resolve(session) else { return };
+        entry.closing.get_or_insert(reason);
+        entry.waiting = None;
+        entry.ends_at = Some(now.after(LINGER));
+        self.touch(session.index);
+    }
+
+    /// Takes a session out.
+    pub(crate) fn remove(&mut self, index: u32) -> Option<Gone> {
+        let session = self.reference(index)?;
+        let entry = self.sessions.try_remove(slot_of(index))?;
+        self.strangers -= usize::from(entry.user == UserId(0));
+        // The role closed it and knows; or nobody had logged in.
+        (entry.closing.is_none() && entry.user != UserId(0)).then_some(Gone { session, user: entry.user })
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) has something to do.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.deadlines.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Does what is due; `gone` gets the users whose session ended.
+    pub(crate) fn on_deadline(&mut self, now: Time, gone: &mut Vec<Gone>) {
+        while let Some(Reverse((time, index))) =
+            self.deadlines.peek().copied().filter(|Reverse((time, _))| *time <= now)
+        {
+            self.deadlines.pop();
+            let Some(entry) = self.sessions.get_mut(slot_of(index)).filter(|entry| entry.registered == Some(time))
+            else {
+                continue;
+            };
+            entry.registered = None;
+            let ended = entry.session.on_deadline(now).is_some();
+            let closing_late = entry.ends_at.is_some_and(|ends_at| ends_at <= now);
+            if ended {
+                gone.extend(self.remove(index));
+                continue;
+            }
+            if closing_late {
+                entry.session.close(entry.closing.unwrap_or(CloseReason::NOT_LOGGED_IN));
+            }
+            self.touch(index);
+        }
+    }
+
+    /// Empties the touched sessions into datagrams and registers their deadlines; `gone` gets the users whose session
+    /// ended meanwhile.
+    pub(crate) fn flush(&mut self, now: Time, out: &mut Vec<Datagram>, gone: &mut Vec<Gone>) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for index in touched.drain(..) {
+            let Some(entry) = self.sessions.get_mut(slot_of(index)) else { continue };
+            entry.touched = false;
+            if let Some(reason) = entry.closing
+                && entry.session.unacknowledged() == 0
+            {
+                entry.session.close(reason);
+            }
+            while let Some(to) = entry.session.poll_transmit(now, &mut self.buffer) {
+                out.push(Datagram { to, bytes: Bytes::copy_from_slice(&self.buffer) });
+            }
+            match entry.deadline() {
+                _ if entry.session.is_over() && entry.session.deadline().is_none() => gone.extend(self.remove(index)),
+                Some(deadline) if entry.registered.is_none_or(|registered| deadline < registered) => {
+                    entry.registered = Some(deadline);
+                    self.deadlines.push(Reverse((deadline, index)));
+                }
+                _ => {}
+            }
+        }
+        self.touched = touched;
+    }
+
+    /// Every session of a user or stranger, to close them at shutdown.
+    pub(crate) fn all(&self) -> Vec<SessionRef> {
+        let reference = |(_, entry): (usize, &Entry)| SessionRef { index: entry.session.index(), serial: entry.serial };
+        self.sessions.iter().map(reference).collect()
+    }
+}
+
+fn slot_of(index: u32) -> usize {
+    (index & (SESSIONS_PER_LANE_MAX - 1)) as usize
+}

@@ -1,0 +1,25 @@
+//! What the engine asks of a role beside its handlers: what happens when a session ends, and when time passes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use xmmep::types::{Time, UserId};
+
+use crate::ctx::Now;
+use crate::outbox::{LaneId, Outbox, SessionRef};
+
+/// Work that waits for something; the driver runs it beside the lane. Its results leave through the outbox.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A server role: state that handlers share, behind short locks of its own.
+pub trait Role: Send + Sync + Sized + 'static {
+    /// A session of `user` ended without the role asking for it: closed by the client, silent for too long.
+    fn session_ended(self: &Arc<Self>, now: Now, outbox: &Outbox, user: UserId, session: SessionRef) -> Option<Task>;
+
+    /// When [`on_deadline`](Self::on_deadline) wants to be called for this lane.
+    fn deadline(&self, lane: LaneId) -> Option<Time>;
+
+    /// Time passed. Each lane calls it for itself.
+    fn on_deadline(self: &Arc<Self>, now: Now, outbox: &Outbox, lane: LaneId) -> Vec<Task>;
+}

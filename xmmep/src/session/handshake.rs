@@ -24,12 +24,13 @@ pub const LOOKUP_ANSWER_MAX: usize = 768;
 /// Most bytes a server says when it opens a session.
 pub const WELCOME_MAX: usize = DATAGRAM_MAX - RESPONSE_HEADER - NOISE_OVERHEAD - 4;
 
-/// How long the first INIT waits for an answer; the wait doubles with each try, up to eight times this. Up to a
+/// How long the first INIT waits for an answer; the wait doubles with each try, up to four times this. Up to a
 /// quarter is added at random, so that ten thousand clients do not come back in step.
 pub const INIT_PAUSE: Duration = Duration::from_millis(500);
 
-/// INITs sent on time-outs before giving up, some 20 s after the first.
-pub const INIT_TRIES_MAX: u8 = 8;
+/// INITs sent on time-outs before giving up, 20 to 27 s after the first. With a cookie half-way, 99 of 100 get through
+/// a wire that loses 30 % each way.
+pub const INIT_TRIES_MAX: u8 = 12;
 
 /// RETRYs followed between two time-outs. One is the rule; forged ones must not be able to make us talk endlessly,
 /// nor to keep us from following the real one.
@@ -199,11 +200,15 @@ impl Connecting {
     }
 
     fn try_again(&mut self, now: Time) -> Vec<u8> {
-        let pause = INIT_PAUSE * (1 << self.tries.min(3));
-        self.deadline = now.after(pause + pause * self.jitter / 1_024);
+        let pause = INIT_PAUSE * (1 << self.tries.min(2));
+        self.deadline = now.after(self.with_jitter(pause));
         self.tries += 1;
         self.retries_left = RETRIES_PER_TRY;
         self.init()
+    }
+
+    fn with_jitter(&self, pause: Duration) -> Duration {
+        pause + pause * self.jitter / 1_024
     }
 
     fn init(&self) -> Vec<u8> {
@@ -218,7 +223,7 @@ impl Connecting {
             return Step::Ignore;
         }
         match kind {
-            wire::RETRY => self.follow(reader.0),
+            wire::RETRY => self.follow(now, reader.0),
             wire::OTHER_VERSION => {
                 if let [version] = reader.0 {
                     self.other_version = Some(*version);
@@ -230,13 +235,14 @@ impl Connecting {
         }
     }
 
-    fn follow(&mut self, cookie: &[u8]) -> Step {
+    fn follow(&mut self, now: Time, cookie: &[u8]) -> Step {
         let Ok(cookie) = cookie.try_into().map(Cookie) else { return Step::Ignore };
         if self.retries_left == 0 {
             return Step::Ignore;
         }
         self.retries_left -= 1;
         self.token = InitToken::Cookie(cookie);
+        self.deadline = self.deadline.min(now.after(self.with_jitter(INIT_PAUSE)));
         Step::Send(self.init())
     }
 

@@ -102,6 +102,7 @@ impl Incoming {
             events.push(Event::Message(Bytes::copy_from_slice(data.bytes)));
             return Ok(());
         }
+        self.message.reserve_exact(data.bytes.len());
         self.message.extend_from_slice(data.bytes);
         self.pieces += 1;
         if last {

@@ -111,11 +111,13 @@
 //!
 //! Fragments are numbered from 0, modulo 2^32. A message is at most 16 consecutive ones and 16 KiB; to a server 4 KiB
 //! before login. At most 64 may be unacknowledged. ACKs follow within 25 ms, at once after four records or a gap.
-//! A client sends a PING after 25 s of silence; a session ends after hearing nothing for 80 s.
+//! A client that sent neither PING nor DATA for 25 s sends a PING; a session ends after hearing nothing for 80 s.
 
 mod accept;
 mod chunk;
+mod config;
 mod cookie;
+mod event;
 mod handshake;
 mod incoming;
 mod noise;
@@ -140,7 +142,9 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub use accept::{
     Accept, Acceptor, AcceptorStats, HANDSHAKE_AGE_MAX, HANDSHAKES_MAX, LOOKUPS_MAX, Opened, PendingLookup, Serves,
 };
+pub use config::{Config, Limits};
 pub use cookie::{COOKIE_AGE_MAX, COOKIE_SECRET_AGE_MAX, HANDSHAKES_BURST, HANDSHAKES_PER_SECOND};
+pub use event::{CloseReason, Ended, Event, Rejected, SendError, Stats, Violation};
 pub use handshake::{
     Connecting, GaveUp, INIT_PAUSE, INIT_TRIES_MAX, LOOKUP_ANSWER_MAX, REQUEST_MAX, RequestTooLong, Step, WELCOME_MAX,
 };
@@ -152,7 +156,7 @@ pub use records::{PREVIOUS_KEY_AGE_MAX, REPLAY_WINDOW};
 pub use ticket::{Admission, TICKET_LEN, Ticket, UserKind};
 pub use wire::{DATAGRAM_MAX, Peek, Reply, VERSION, peek};
 
-use crate::types::{Time, open_enum};
+use crate::types::Time;
 use incoming::Incoming;
 use outgoing::{BUFFERS_KEPT, Outgoing};
 use pace::Pace;
@@ -176,170 +180,6 @@ pub const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// Records with data that are acknowledged at once, waiting for nothing.
 pub const ACK_EVERY: u8 = 4;
-
-/// What a peer may make us hold, and how much we queue for it. Per session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of one message, sent or received.
-    pub message_max: usize,
-    /// Most bytes sent and not acknowledged, [`MESSAGE_OVERHEAD`] per message included.
-    pub queue_max: usize,
-    /// Most fragments that arrived before their time; at most 64.
-    pub ahead_max: usize,
-}
-
-impl Limits {
-    /// Before login: 4 KiB messages, 8 KiB queued, 4 fragments ahead. A stranger's session holds 16 KiB at most, and
-    /// only if it comes from an address that answers.
-    pub const STRANGER: Self = Self { message_max: 4 * 1_024, queue_max: 8 * 1_024, ahead_max: 4 };
-
-    /// After login: 16 KiB messages, 64 KiB queued, 64 fragments ahead.
-    pub const MEMBER: Self = Self { message_max: 16 * 1_024, queue_max: 64 * 1_024, ahead_max: 64 };
-}
-
-/// How sessions behave; the defaults are what the protocol says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// After how much silence of its own a client sends a PING; default 25 s, less than the shortest common NAT timeout.
-    pub keep_alive: Duration,
-    /// After how much silence of the peer's a session ends; default 80 s, three keep-alives and a little.
-    pub idle: Duration,
-    /// After how long in one key epoch the next begins; default 120 s.
-    pub epoch_age: Duration,
-    /// An epoch has 2 to this many counters; default 20. Part of the protocol: both sides must have the same. Other
-    /// values (1 to 32) are for tests that must see many epochs.
-    pub epoch_bits: u8,
-    /// What a server grants before login.
-    pub stranger: Limits,
-    /// What a server grants after login, and a client always.
-    pub member: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            keep_alive: Duration::from_secs(25),
-            idle: Duration::from_secs(80),
-            epoch_age: Duration::from_secs(120),
-            epoch_bits: 20,
-            stranger: Limits::STRANGER,
-            member: Limits::MEMBER,
-        }
-    }
-}
-
-open_enum! {
-    /// Why a session was closed, as told to the other side. From 64 on they belong to the application.
-    CloseReason(u8) {
-        /// No more to say.
-        0 DONE,
-        /// The other side broke the rules of the session.
-        1 VIOLATION,
-        /// The server is shutting down.
-        2 GOING_AWAY,
-        /// Another session of the same device or user took its place.
-        3 REPLACED,
-        /// Login was refused, or did not come in time.
-        4 NOT_LOGGED_IN,
-    }
-}
-
-/// What a session reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A server's session heard from its client for the first time: it is no longer half-open.
-    Confirmed,
-    /// A message, whole and in order.
-    Message(Bytes),
-    /// An unreliable datagram; some may be missing or out of order, none is repeated.
-    Datagram(Bytes),
-    /// The peer proved that it is now at this address.
-    AddressChanged(SocketAddr),
-    /// The session is over; nothing follows.
-    Ended(Ended),
-}
-
-/// Why a session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The peer closed it.
-    ByPeer(CloseReason),
-    /// The peer broke the rules; it was told.
-    Violation(Violation),
-    /// Nothing was heard for [`Config::idle`].
-    Silent,
-    /// [`TIMEOUTS_MAX`] retransmissions in a row were not acknowledged.
-    Unanswered,
-    /// The client did not speak within [`HANDSHAKE_AGE_MAX`].
-    Unconfirmed,
-    /// A whole key epoch was sent, and no acknowledgement of it came.
-    UsedUp,
-}
-
-/// How an authenticated peer broke the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// A record is no sequence of chunks.
-    BadChunk,
-    /// A fragment or message is longer than allowed.
-    TooLarge,
-    /// A fragment contradicts another, or is not where its flags say.
-    Contradiction,
-    /// An acknowledgement of what was never sent.
-    AckOfNothing,
-}
-
-/// Why a datagram had no effect. Never answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// Not a record, or not for this session.
-    #[error("the datagram is no record of this session")]
-    Malformed,
-    /// It does not authenticate.
-    #[error("the record does not authenticate")]
-    Forged,
-    /// It was received before.
-    #[error("the record was received before")]
-    Replayed,
-    /// Its counter is too far behind the newest.
-    #[error("the record is older than the replay window")]
-    TooOld,
-    /// Its key epoch is not at hand.
-    #[error("the record is of a key epoch that is not at hand")]
-    Epoch,
-    /// The session is over.
-    #[error("the session is over")]
-    Over,
-}
-
-/// Why something could not be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The queue is full: the peer acknowledges too slowly.
-    #[error("the send queue is full")]
-    Full,
-    /// Longer than the session may carry now.
-    #[error("the message is too large for this session")]
-    TooLarge,
-    /// The session is over or closing.
-    #[error("the session is over")]
-    Over,
-}
-
-/// What a session has seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Records sent, up to 2^32.
-    pub sent: u32,
-    /// Records received, authenticated and new; up to 2^32.
-    pub received: u32,
-    /// Datagrams rejected, up to 2^32.
-    pub rejected: u32,
-    /// Fragments sent again, up to 2^32.
-    pub retransmitted: u32,
-    /// Smoothed round-trip time, once measured.
-    pub rtt: Option<Duration>,
-}
 
 /// Which side of the handshake a session was on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,7 +214,8 @@ pub struct Session {
     local_index: u32,
     peer_index: u32,
     last_received: Time,
-    last_sent: Time,
+    /// When something was last sent that the peer acknowledges.
+    last_asked: Time,
     /// When an acknowledgement must leave, if one is owed.
     ack_due: Option<Time>,
     /// What path challenges are made from. Not known to the peer, who could otherwise answer for others.
@@ -436,7 +277,7 @@ impl Session {
             local_index: keys.local_index,
             peer_index: keys.peer_index,
             last_received: now,
-            last_sent: now,
+            last_asked: now,
             ack_due: None,
             path_secret,
             credit: 0,
@@ -527,7 +368,7 @@ impl Session {
         let mut deadline = self.last_received.after(self.config.idle);
         let mut earliest = |time: Time| deadline = deadline.min(time);
         if self.role == Role::Client {
-            earliest(self.last_sent.after(self.config.keep_alive));
+            earliest(self.last_asked.after(self.config.keep_alive));
         }
         if let Some(time) = self.ack_due.filter(|_| self.can_send()) {
             earliest(time);
@@ -560,7 +401,7 @@ impl Session {
         if now.since(self.last_received) >= self.config.idle {
             return Some(self.end(Ended::Silent));
         }
-        if self.role == Role::Client && now.since(self.last_sent) >= self.config.keep_alive {
+        if self.role == Role::Client && now.since(self.last_asked) >= self.config.keep_alive {
             self.ping = true;
         }
         let idle = now.since(self.last_traffic()) >= BUFFERS_KEPT;
@@ -574,7 +415,8 @@ impl Session {
             self.busy = None;
             self.pace.idle();
         }
-        if self.path.as_mut().is_some_and(|path| path.expire(now)) {
+        let can_send = self.can_send();
+        if self.path.as_mut().is_some_and(|path| path.expire(now, can_send)) {
             self.path = None;
         }
         self.receive_keys.expire(now);
@@ -593,7 +435,7 @@ impl Session {
     }
 
     fn last_traffic(&self) -> Time {
-        self.last_received.max(self.last_sent)
+        self.last_received.max(self.last_asked)
     }
 
     /// The index of records to us, as [`peek`] shows it.
@@ -626,7 +468,7 @@ impl Session {
         self.busy.as_ref().map_or(0, |busy| busy.outgoing.charged())
     }
 
-    /// Bytes on the heap beside this value, roughly: what buffers hold is in [`Session::unacknowledged`].
+    /// Whether this session has buffers on the heap; an idle one has none.
     #[must_use]
     pub fn has_buffers(&self) -> bool {
         self.busy.is_some()
@@ -660,7 +502,7 @@ impl fmt::Debug for Session {
             .field("receive", &(self.receive_keys.epoch(), self.receive_keys.next_counter(), self.receive_next))
             .field("pace", &self.pace)
             .field("last_received", &self.last_received)
-            .field("last_sent", &self.last_sent)
+            .field("last_asked", &self.last_asked)
             .field("ack_due", &self.ack_due)
             .field("ping", &self.ping)
             .field("credit", &self.credit)
@@ -668,12 +510,4 @@ impl fmt::Debug for Session {
             .field("deadline", &self.deadline())
             .finish_non_exhaustive()
     }
-}
-
-/// The path challenge for an address: only who holds the secret can tell it without receiving it.
-fn path_token(secret: [u8; 8], counter: u64, address: SocketAddr) -> path::Token {
-    let mut hasher = blake3::Hasher::new_derive_key("XMMEP path challenge v1");
-    hasher.update(&secret).update(&counter.to_be_bytes());
-    hasher.update(&cookie::ip_bytes(address.ip())).update(&address.port().to_be_bytes());
-    *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
 }

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::cookie::ip_bytes;
 use crate::types::Time;
 
 /// Least time between two proposals, and so between two changes of address.
@@ -104,13 +105,21 @@ impl Path {
         }
     }
 
-    /// Gives up a proposal that took too long, and an answer that could not be sent. Says whether there is nothing left
-    /// to remember.
-    pub(super) fn expire(&mut self, now: Time) -> bool {
-        self.answer = None;
+    /// Gives up a proposal that took too long, and an answer that cannot be sent. Says whether there is nothing left to
+    /// remember.
+    pub(super) fn expire(&mut self, now: Time, can_send: bool) -> bool {
+        self.answer = self.answer.filter(|_| can_send);
         if self.proposal.as_ref().is_some_and(|proposal| now >= proposal.until) {
             self.proposal = None;
         }
-        self.proposal.is_none() && now >= self.closed_until
+        self.proposal.is_none() && self.answer.is_none() && now >= self.closed_until
     }
+}
+
+/// The path challenge for an address: only who holds the secret can tell it without receiving it.
+pub(super) fn token(secret: [u8; 8], counter: u64, address: SocketAddr) -> Token {
+    let mut hasher = blake3::Hasher::new_derive_key("XMMEP path challenge v1");
+    hasher.update(&secret).update(&counter.to_be_bytes());
+    hasher.update(&ip_bytes(address.ip())).update(&address.port().to_be_bytes());
+    *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
 }

@@ -9,7 +9,7 @@ use super::chunk::{Chunk, Chunks, Data};
 use super::incoming::Arrival;
 use super::records::OpenedRecord;
 use super::wire::{DATAGRAM_MAX, Peek, RECORD_HEADER, TAG, peek};
-use super::{ACK_DELAY, ACK_EVERY, CloseReason, Ended, Event, Rejected, Role, Session, Stage, Violation, path_token};
+use super::{ACK_DELAY, ACK_EVERY, CloseReason, Ended, Event, Rejected, Role, Session, Stage, Violation, path};
 use crate::types::Time;
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
         if opened.newest && from != self.peer {
             let (secret, counter) = (self.path_secret, self.receive_keys.next_counter());
             let path = self.path.get_or_insert_default();
-            path.on_newest_from(now, from, datagram.len(), || path_token(secret, counter, from));
+            path.on_newest_from(now, from, datagram.len(), || path::token(secret, counter, from));
         }
         let plain = datagram.get(RECORD_HEADER..datagram.len() - TAG).unwrap_or_default();
         if let Err(violation) = self.act_on(now, from, plain, events) {

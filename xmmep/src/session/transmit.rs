@@ -41,13 +41,15 @@ impl Session {
             self.seal(out);
             return Some(to);
         }
-        self.write_chunks(now, out);
+        let asks = self.write_chunks(now, out);
         if out.len() == RECORD_HEADER {
             out.clear();
             return None;
         }
+        if asks {
+            self.last_asked = now;
+        }
         self.seal(out);
-        self.last_sent = now;
         Some(self.peer)
     }
 
@@ -81,7 +83,8 @@ impl Session {
         Some(to)
     }
 
-    fn write_chunks(&mut self, now: Time, out: &mut Vec<u8>) {
+    /// Says whether the peer will acknowledge what was written.
+    fn write_chunks(&mut self, now: Time, out: &mut Vec<u8>) -> bool {
         let end = self.allowance() - TAG;
         if self.send_keys.wants_confirmation(self.config.epoch_bits) {
             self.ping = true;
@@ -89,7 +92,7 @@ impl Session {
         let ready =
             self.busy.as_ref().is_some_and(|busy| !busy.unreliable.is_empty() || busy.outgoing.is_ready(&self.pace));
         if !ready && !self.ping && self.ack_due.is_none_or(|due| due > now) {
-            return;
+            return false;
         }
         if self.ack_due.take().is_some() {
             let beyond = self.busy.as_ref().map_or(0, |busy| busy.incoming.beyond(self.receive_next));
@@ -97,10 +100,11 @@ impl Session {
             chunk::put_ack(out, Ack { next: self.receive_next, beyond, epoch_low });
             self.unacked_records = 0;
         }
-        if core::mem::take(&mut self.ping) {
+        let ping = core::mem::take(&mut self.ping);
+        if ping {
             chunk::put_ping(out);
         }
-        let Some(busy) = &mut self.busy else { return };
+        let Some(busy) = &mut self.busy else { return ping };
         while let Some(datagram) = busy.unreliable.front() {
             if out.len() + DATAGRAM_HEADER + datagram.len() > end {
                 break;
@@ -108,8 +112,10 @@ impl Session {
             chunk::put_datagram(out, datagram);
             busy.unreliable.pop_front();
         }
+        let before = out.len();
         let again = busy.outgoing.write(now, &self.pace, end, out);
         self.retransmitted = self.retransmitted.saturating_add(again);
+        ping || out.len() > before
     }
 
     fn transmit_close(&mut self, now: Time, reason: CloseReason, out: &mut Vec<u8>) -> Option<SocketAddr> {

@@ -1,6 +1,7 @@
 //! [`Offline`] in memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -105,9 +106,9 @@ impl Offline for MemoryOffline {
         let state = lock(&self.state);
         let mut page = Vec::new();
         let mut bytes = 0;
-        for (place, parcel) in
-            state.queues.get(&to).into_iter().flat_map(|queue| queue.waiting.range(Place(after.0 + 1)..))
-        {
+        let waiting =
+            state.queues.get(&to).into_iter().flat_map(|queue| queue.waiting.range((Excluded(after), Unbounded)));
+        for (place, parcel) in waiting {
             bytes += parcel.body.len();
             if page.len() >= messages_max.max(1) || (bytes > bytes_max && !page.is_empty()) {
                 break;

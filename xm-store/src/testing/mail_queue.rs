@@ -1,0 +1,151 @@
+//! Cases of [`MailQueue`].
+
+#![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
+#![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
+
+use xmmep::bounded::PrivateText;
+use xmmep::name::Email;
+use xmmep::types::WallTime;
+
+use super::{AWKWARD, Open, at, request_id, text};
+use crate::mail_queue::MailQueue;
+use crate::records::{Mail, MailState};
+
+/// The cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mail_queue_cases {
+    ($name:ident, $open:expr) => {
+        $crate::suite_cases!(
+            $name,
+            $open,
+            mail_queue: [
+                a_mail_waits_until_it_is_sent_also_after_a_restart,
+                a_mail_put_off_waits_for_its_time,
+                a_mail_given_up_says_why,
+                a_mail_taken_twice_is_sent_once,
+                what_no_longer_waits_stays_as_it_is,
+                the_longest_due_comes_first_and_no_more_than_asked,
+                awkward_mails_are_kept_byte_for_byte,
+                housekeeping_forgets_only_what_is_done,
+                an_unknown_mail_has_no_state,
+            ],
+        );
+    };
+}
+
+fn mail(number: u64, created: WallTime) -> Mail {
+    Mail {
+        id: request_id(number),
+        to: Email::new(&format!("{number}@example.org")).unwrap(),
+        subject: text("Welcome"),
+        body: PrivateText::new("https://example.org/activate?t=…").unwrap(),
+        created,
+    }
+}
+
+/// The ids due at `now`, as far as `max` allows.
+async fn due(store: &dyn MailQueue, now: WallTime, max: usize) -> Vec<u64> {
+    let mails = store.due(now, max).await.unwrap();
+    mails.iter().map(|(mail, _)| (1..100).find(|number| request_id(*number) == mail.id).unwrap()).collect()
+}
+
+pub async fn a_mail_waits_until_it_is_sent_also_after_a_restart(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(store.due(at(0), 10).await.unwrap(), [(mail(1, at(0)), 0)]);
+    store.sent(request_id(1), at(5)).await.unwrap();
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(store.due(at(1_000), 10).await.unwrap(), []);
+    assert_eq!(store.state(request_id(1)).await.unwrap(), Some(MailState::Sent { at: at(5) }));
+}
+
+pub async fn a_mail_put_off_waits_for_its_time(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    store.retry_at(request_id(1), at(60), &text("450 later")).await.unwrap();
+    store.retry_at(request_id(1), at(120), &text("421 busy")).await.unwrap();
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(due(&*store, at(119), 10).await, []);
+    assert_eq!(store.due(at(120), 10).await.unwrap(), [(mail(1, at(0)), 2)]);
+    let state = MailState::Waiting { attempts: 2, due: at(120), reason: text("421 busy") };
+    assert_eq!(store.state(request_id(1)).await.unwrap(), Some(state));
+}
+
+pub async fn a_mail_given_up_says_why(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    store.failed(request_id(1), at(9), &text("550 no such user")).await.unwrap();
+    assert_eq!(due(&*store, at(1_000), 10).await, []);
+    let state = MailState::Failed { at: at(9), reason: text("550 no such user") };
+    assert_eq!(store.state(request_id(1)).await.unwrap(), Some(state));
+}
+
+pub async fn a_mail_taken_twice_is_sent_once(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    store.enqueue(Mail { subject: text("Again"), ..mail(1, at(1)) }).await.unwrap();
+    assert_eq!(store.due(at(10), 10).await.unwrap(), [(mail(1, at(0)), 0)]);
+    store.sent(request_id(1), at(2)).await.unwrap();
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    assert_eq!(due(&*store, at(10), 10).await, []);
+}
+
+pub async fn what_no_longer_waits_stays_as_it_is(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.enqueue(mail(1, at(0))).await.unwrap();
+    store.sent(request_id(1), at(5)).await.unwrap();
+    store.retry_at(request_id(1), at(60), &text("450 later")).await.unwrap();
+    store.failed(request_id(1), at(61), &text("550 no")).await.unwrap();
+    store.sent(request_id(1), at(62)).await.unwrap();
+    assert_eq!(store.state(request_id(1)).await.unwrap(), Some(MailState::Sent { at: at(5) }));
+}
+
+pub async fn the_longest_due_comes_first_and_no_more_than_asked(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    for (number, created) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        store.enqueue(mail(number, at(created))).await.unwrap();
+    }
+    store.retry_at(request_id(2), at(35), &text("450")).await.unwrap();
+    assert_eq!(due(&*store, at(39), 10).await, [3, 1, 2]);
+    assert_eq!(due(&*store, at(39), 2).await, [3, 1]);
+    assert_eq!(due(&*store, at(39), 0).await, []);
+}
+
+pub async fn awkward_mails_are_kept_byte_for_byte(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    for (number, about) in (1..).zip(AWKWARD) {
+        let mail = Mail { subject: text(about), body: PrivateText::new(about).unwrap(), ..mail(number, at(number)) };
+        store.enqueue(mail.clone()).await.unwrap();
+        let found = store.due(at(number), 100).await.unwrap();
+        assert!(found.contains(&(mail, 0)), "{about:?}");
+    }
+}
+
+pub async fn housekeeping_forgets_only_what_is_done(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    for number in 1..=4 {
+        store.enqueue(mail(number, at(0))).await.unwrap();
+    }
+    store.sent(request_id(1), at(5)).await.unwrap();
+    store.failed(request_id(2), at(5), &text("no")).await.unwrap();
+    store.sent(request_id(3), at(6)).await.unwrap();
+    assert_eq!(store.forget(at(6)).await.unwrap(), 2);
+    assert_eq!(store.state(request_id(1)).await.unwrap(), None);
+    assert_eq!(store.state(request_id(2)).await.unwrap(), None);
+    assert!(store.state(request_id(3)).await.unwrap().is_some());
+    assert_eq!(due(&*store, at(10), 10).await, [4]);
+}
+
+pub async fn an_unknown_mail_has_no_state(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    store.sent(request_id(1), at(1)).await.unwrap();
+    store.retry_at(request_id(1), at(1), &text("")).await.unwrap();
+    store.failed(request_id(1), at(1), &text("")).await.unwrap();
+    assert_eq!(store.state(request_id(1)).await.unwrap(), None);
+    assert_eq!(due(&*store, at(10), 10).await, []);
+}

@@ -5,9 +5,12 @@
 //! | [`types`], [`bounded`], [`name`], [`secret`] | ids, times, bounded text and lists, names, secrets: bytes become types once, here |
 //! | [`frame`], [`message`], [`messages`], [`catalog`] | what travels: a header and one postcard struct per code |
 //! | [`session`] | the secure session: handshake, records, reliable delivery; no socket and no clock |
+//! | `client` (feature `client`) | the client: a machine without a socket, and one task with a socket that drives it |
 
 pub mod bounded;
 pub mod catalog;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod error;
 pub mod frame;
 pub mod message;

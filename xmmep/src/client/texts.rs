@@ -1,0 +1,328 @@
+//! Texts: those on their way out until their final tick, those that came in until they are confirmed and dealt with,
+//! and what the journal has to be told about both. How they travel is `machine.rs`.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::bounded::{List, PrivateText};
+use crate::messages::chat::{
+    CONFIRM_MAX, ConfirmLevel, Confirmed, Content, TargetKind, TextKind, Tick, TxtConfirm, TxtTickNotify,
+};
+use crate::types::{MsgId, RoomId, Time, UserId, WallTime};
+
+use super::error::TextError;
+use super::journal::{Entry, Received, Remembered, Waiting};
+use super::options::Durability;
+
+/// Texts without a final tick that a client holds. With 8 KiB each some 8 MiB at the very most.
+pub const QUEUE_MAX: usize = 1_000;
+
+/// Texts sent and not ticked at a time. The server's side of the same window ([`CONFIRM_MAX`]): enough for any human, and a
+/// long queue after an absence does not fill the session's send queue.
+pub const UNTICKED_MAX: usize = 64;
+
+/// How long a sent text waits for its first tick before it is sent again in the same session. The server answers within
+/// 200 ms and an fsync, so after this long something is wrong there.
+pub const TICK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long news that may wait for company (a text has its final tick) waits before the journal gets it.
+pub const LAZY_MAX: Duration = Duration::from_secs(1);
+
+/// To whom a text goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// A user.
+    User(UserId),
+    /// A room.
+    Room(RoomId),
+}
+
+impl Target {
+    fn parts(self) -> (TargetKind, u64) {
+        match self {
+            Self::User(user) => (TargetKind::USER, user.0),
+            Self::Room(room) => (TargetKind::ROOM, room.0),
+        }
+    }
+}
+
+/// How far a text has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Not safe in the journal yet.
+    Unsafe,
+    /// To be sent in this session.
+    Waits,
+    /// Sent in this session, at that time.
+    Sent(Time),
+}
+
+#[derive(Debug)]
+struct Leaving {
+    text: Content,
+    progress: Progress,
+    tick: Tick,
+}
+
+/// All texts of a client.
+#[derive(Debug)]
+pub(super) struct Texts {
+    durability: Durability,
+    leaving: VecDeque<Leaving>,
+    orders: BTreeMap<(TargetKind, u64), u64>,
+    shown: super::journal::Shown,
+    /// Came in, handed to the application, not dealt with. Empty without a journal.
+    waiting: Waiting,
+    /// Came in, not safe yet.
+    arriving: VecDeque<Received>,
+    confirm: VecDeque<Confirmed>,
+    confirm_read: VecDeque<Confirmed>,
+    /// What the journal gets next.
+    entries: Vec<Entry>,
+    /// How many texts at the front of `arriving` and `Unsafe` ones of `leaving` are in the batch now being written.
+    writing: Option<(usize, Vec<MsgId>)>,
+    /// When `entries` have to be written even if nothing urgent comes.
+    lazy_due: Option<Time>,
+    urgent: bool,
+}
+
+impl Texts {
+    pub(super) fn new(durability: Durability, remembered: Remembered) -> Self {
+        let Remembered { outgoing, orders, waiting, shown, damage: _ } = remembered;
+        let leaving = outgoing.into_iter().map(|text| Leaving { text, progress: Progress::Waits, tick: Tick::NONE });
+        Self {
+            durability,
+            leaving: leaving.collect(),
+            orders,
+            shown,
+            waiting,
+            arriving: VecDeque::new(),
+            confirm: VecDeque::new(),
+            confirm_read: VecDeque::new(),
+            entries: Vec::new(),
+            writing: None,
+            lazy_due: None,
+            urgent: false,
+        }
+    }
+
+    /// Came in before this start and were not dealt with.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Received> {
+        self.waiting.0.iter()
+    }
+
+    /// Texts without a final tick: id, target kind, target, and the tick they have.
+    pub(super) fn leaving(&self) -> impl ExactSizeIterator<Item = (&Content, Tick)> {
+        self.leaving.iter().map(|leaving| (&leaving.text, leaving.tick))
+    }
+
+    /// Takes a new text into the queue.
+    pub(super) fn write(
+        &mut self,
+        id: MsgId,
+        to: Target,
+        sent: WallTime,
+        kind: TextKind,
+        body: PrivateText<8192>,
+    ) -> Result<(), TextError> {
+        if self.leaving.len() >= QUEUE_MAX {
+            return Err(TextError::QueueFull(QUEUE_MAX));
+        }
+        let (target_kind, target) = to.parts();
+        let order = self.orders.entry((target_kind, target)).or_default();
+        *order = order.saturating_add(1);
+        let text = Content { id, target_kind, target, order: *order, sent, kind, body };
+        let progress = match self.durability {
+            Durability::Volatile => Progress::Waits,
+            Durability::Journal => {
+                self.note(Entry::Outgoing(text.clone()));
+                Progress::Unsafe
+            }
+        };
+        self.leaving.push_back(Leaving { text, progress, tick: Tick::NONE });
+        Ok(())
+    }
+
+    /// The next text to send, if the window is open. Texts leave in the order in which they were written.
+    pub(super) fn next_to_send(&self) -> Option<&Content> {
+        let unticked = |leaving: &&Leaving| matches!(leaving.progress, Progress::Sent(_)) && leaving.tick == Tick::NONE;
+        let next = self.leaving.iter().find(|leaving| !leaving.is_sent())?;
+        let open = next.progress == Progress::Waits && self.leaving.iter().filter(unticked).count() < UNTICKED_MAX;
+        open.then_some(&next.text)
+    }
+
+    /// That one is on its way.
+    pub(super) fn sent(&mut self, now: Time, id: MsgId) {
+        if let Some(leaving) = self.leaving.iter_mut().find(|leaving| leaving.text.id == id) {
+            leaving.progress = Progress::Sent(now);
+        }
+    }
+
+    /// A new session: all texts without a final tick go again, in order. Confirmations are void, for the server
+    /// repeats what it has no confirmation for.
+    pub(super) fn restart(&mut self) {
+        self.confirm = VecDeque::new();
+        for leaving in &mut self.leaving {
+            if leaving.is_sent() {
+                leaving.progress = Progress::Waits;
+            }
+        }
+    }
+
+    /// When [`Texts::on_deadline`] has something to do.
+    pub(super) fn deadline(&self, online: bool) -> Option<Time> {
+        let lazy = self.lazy_due.filter(|_| self.writing.is_none());
+        let overdue = self.leaving.iter().filter_map(Leaving::overdue_at).min().filter(|_| online);
+        lazy.into_iter().chain(overdue).min()
+    }
+
+    /// Texts whose first tick is overdue go again.
+    pub(super) fn on_deadline(&mut self, now: Time) {
+        if self.lazy_due.is_some_and(|due| due <= now) {
+            self.urgent = true;
+        }
+        for leaving in &mut self.leaving {
+            if leaving.overdue_at().is_some_and(|at| at <= now) {
+                leaving.progress = Progress::Waits;
+            }
+        }
+    }
+
+    /// A tick came; whether it is news. Levels only rise, and nothing follows a refusal.
+    pub(super) fn ticked(&mut self, now: Time, notice: &TxtTickNotify) -> bool {
+        let Some(at) = self.leaving.iter().position(|leaving| leaving.text.id == notice.id) else {
+            // Of a text that is done only one thing can still be said.
+            return notice.tick == Tick::READ;
+        };
+        let known = self.leaving.get(at).map_or(Tick::NONE, |leaving| leaving.tick);
+        if notice.tick <= known || notice.tick > Tick::EXPIRED {
+            return false;
+        }
+        if notice.tick == Tick::STORED {
+            self.leaving.iter_mut().skip(at).take(1).for_each(|leaving| leaving.tick = notice.tick);
+            return true;
+        }
+        self.leaving.remove(at);
+        if self.durability == Durability::Journal {
+            self.entries.push(Entry::Final(notice.id));
+            self.lazy_due.get_or_insert(now.after(LAZY_MAX));
+        }
+        true
+    }
+
+    /// A text came in. Returned if it is new and may be shown at once; one that has to be made safe first comes back from
+    /// [`Texts::written`].
+    pub(super) fn arrived(&mut self, text: Received) -> Option<Received> {
+        let (from, id) = (text.from, text.text.id);
+        if !self.shown.insert(from, id) {
+            // It is confirmed when it is safe, not because it came twice.
+            let on_its_way = self.arriving.iter().any(|other| other.from == from && other.text.id == id);
+            if !on_its_way {
+                self.confirm(from, id);
+            }
+            return None;
+        }
+        match self.durability {
+            Durability::Volatile => {
+                self.confirm(from, id);
+                Some(text)
+            }
+            Durability::Journal => {
+                self.note(Entry::Received(text.clone()));
+                self.arriving.push_back(text);
+                None
+            }
+        }
+    }
+
+    fn confirm(&mut self, from: UserId, id: MsgId) {
+        let confirmed = Confirmed { from, id };
+        if !self.confirm.contains(&confirmed) {
+            self.confirm.push_back(confirmed);
+        }
+    }
+
+    /// The application has dealt with a text.
+    pub(super) fn taken(&mut self, from: UserId, id: MsgId) {
+        if self.waiting.take(from, id) {
+            self.note(Entry::Taken(from, id));
+        }
+    }
+
+    /// The user saw a text.
+    pub(super) fn read(&mut self, from: UserId, id: MsgId) {
+        if self.confirm_read.len() < QUEUE_MAX {
+            self.confirm_read.push_back(Confirmed { from, id });
+        }
+    }
+
+    /// The next confirmation to send; gone from here once [`Texts::confirmed`] is told.
+    pub(super) fn next_confirmation(&self) -> Option<TxtConfirm> {
+        let (level, list) = if self.confirm.is_empty() {
+            (ConfirmLevel::READ, &self.confirm_read)
+        } else {
+            (ConfirmLevel::RECEIVED, &self.confirm)
+        };
+        let messages: Vec<_> = list.iter().take(CONFIRM_MAX).cloned().collect();
+        let some = !messages.is_empty();
+        List::new(messages).ok().filter(|_| some).map(|messages| TxtConfirm { level, messages })
+    }
+
+    /// That confirmation is on its way.
+    pub(super) fn confirmed(&mut self, confirmation: &TxtConfirm) {
+        let reading = confirmation.level == ConfirmLevel::READ;
+        let list = if reading { &mut self.confirm_read } else { &mut self.confirm };
+        list.drain(..confirmation.messages.len().min(list.len()));
+    }
+
+    fn note(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.urgent = true;
+    }
+
+    /// It is over: what the journal does not have yet goes at once.
+    pub(super) fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// What the journal has to write now. One batch at a time: what comes meanwhile goes into the next.
+    pub(super) fn next_batch(&mut self) -> Option<Vec<Entry>> {
+        if self.writing.is_some() || !self.urgent || self.entries.is_empty() {
+            return None;
+        }
+        (self.urgent, self.lazy_due) = (false, None);
+        let leaving = self.leaving.iter().filter(|leaving| leaving.progress == Progress::Unsafe);
+        self.writing = Some((self.arriving.len(), leaving.map(|leaving| leaving.text.id).collect()));
+        Some(core::mem::take(&mut self.entries))
+    }
+
+    /// The batch is on stable storage. Returns the texts that came in and may now be shown; they will be confirmed.
+    pub(super) fn written(&mut self) -> Vec<Received> {
+        let Some((arrived, left)) = self.writing.take() else { return Vec::new() };
+        for leaving in &mut self.leaving {
+            if leaving.progress == Progress::Unsafe && left.contains(&leaving.text.id) {
+                leaving.progress = Progress::Waits;
+            }
+        }
+        let shown: Vec<Received> = self.arriving.drain(..arrived.min(self.arriving.len())).collect();
+        for text in &shown {
+            self.confirm(text.from, text.text.id);
+            self.waiting.0.push_back(text.clone());
+        }
+        shown
+    }
+}
+
+impl Leaving {
+    fn is_sent(&self) -> bool {
+        matches!(self.progress, Progress::Sent(_))
+    }
+
+    /// When it has to be sent again for want of a tick.
+    fn overdue_at(&self) -> Option<Time> {
+        match self.progress {
+            Progress::Sent(at) if self.tick == Tick::NONE => Some(at.after(TICK_PATIENCE)),
+            _ => None,
+        }
+    }
+}

@@ -413,7 +413,12 @@ impl<R: Role> Engine<R> {
 
     /// Polls tasks once, in place; those that wait go to the driver.
     fn start_all(&mut self, tasks: Vec<Task>, out: &mut Output) {
-        for mut task in tasks {
+        for task in tasks {
+            let mut task: Task = Box::pin(AssertUnwindSafe(task).catch_unwind().map(|result| {
+                if result.is_err() {
+                    tracing::error!("a task panicked; what it was to do is left undone");
+                }
+            }));
             if task.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending() {
                 out.tasks.push(task);
             }

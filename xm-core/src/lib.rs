@@ -13,7 +13,11 @@ pub mod handlers;
 mod lane;
 pub mod limits;
 pub mod link;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod origin;
 pub mod outbox;
+pub mod presence;
+mod profile;
 pub mod refusal;
 pub mod role;

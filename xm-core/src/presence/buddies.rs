@@ -1,0 +1,135 @@
+//! Buddies: ask, answer, remove, change, block, unblock. Who sees whom online lives in `status.rs`.
+
+use xm_store::contacts::{Answer, Ask, Standing};
+use xm_store::records::{BuddyEntry, BuddyState as Stored, Person};
+use xmmep::messages::buddies::{
+    AddBuddyReq, AddBuddyRes, BuddiedNotify, BuddiedNotifyRes, BuddyAnswer, BuddyAnsweredNotify, BuddyBlockedNotify,
+    BuddyModifiedNotify, BuddyRemovedNotify, BuddyUnblockedNotify, RosterOpRes,
+};
+use xmmep::messages::login::{Buddy, BuddyState};
+use xmmep::result_code::ResultCode;
+use xmmep::types::{RosterVersion, UserId};
+
+use super::status::show_each_other;
+use super::{Presence, chat};
+use crate::ctx::{Ctx, Reply};
+use crate::handlers::Handlers;
+use crate::profile::public_card;
+use crate::refusal::Refusal;
+
+pub(super) fn handlers(h: Handlers<Presence>) -> Handlers<Presence> {
+    h.from_client(add)
+        .from_client(answer)
+        .from_client(remove)
+        .from_client(modify)
+        .from_client(block)
+        .from_client(unblock)
+}
+
+async fn add(ctx: Ctx<Presence>, req: AddBuddyReq) -> Result<Reply, Refusal> {
+    let presence = ctx.role();
+    let me = presence.stores.accounts.by_user(ctx.user()).await?.ok_or(Refusal::BadState)?;
+    let buddy = presence.stores.accounts.by_name(&req.name).await?.ok_or(Refusal::NoSuchUser)?;
+    let asked = presence
+        .stores
+        .contacts
+        .ask(Ask {
+            me: Person { user: me.user, name: me.name.clone() },
+            buddy: Person { user: buddy.user, name: buddy.name },
+            display_name: req.display_name,
+            group: req.group,
+            greeting: req.greeting.clone(),
+            at: ctx.now().wall,
+        })
+        .await?;
+    refresh(&ctx, buddy.user).await?;
+    // A buddy who has blocked the asker is not asked, and the asker must not notice.
+    if asked.is_heard()
+        && let Some(session) = presence.session_of(buddy.user)
+    {
+        ctx.outbox().send(session, &BuddiedNotify { card: public_card(&me), greeting: req.greeting });
+    }
+    let result = if asked.standing == Standing::Accepted { ResultCode::SUCCESS } else { ResultCode::PENDING };
+    ctx.reply(AddBuddyRes { result, buddy: wire_buddy(asked.entry), roster_version: asked.version })
+}
+
+async fn answer(ctx: Ctx<Presence>, req: BuddiedNotifyRes) -> Result<Reply, Refusal> {
+    let presence = ctx.role();
+    let answer = match req.answer {
+        BuddyAnswer::ACCEPT => Answer::Accept,
+        BuddyAnswer::ACCEPT_AND_ADD => Answer::AcceptAndAdd,
+        BuddyAnswer::REFUSE => Answer::Refuse,
+        _ => return Err(Refusal::BadField("answer: one of ACCEPT, ACCEPT_AND_ADD, REFUSE".into())),
+    };
+    let me = presence.stores.accounts.by_user(ctx.user()).await?.ok_or(Refusal::BadState)?;
+    let me = Person { user: me.user, name: me.name };
+    let answered = presence.stores.contacts.answer(&me, req.user, answer, ctx.now().wall).await?;
+    refresh(&ctx, req.user).await?;
+    if let Some(roster_version) = answered.accepted {
+        if let Some(session) = presence.session_of(req.user) {
+            let notify = BuddyAnsweredNotify { user: me.user, accepted: true, roster_version };
+            ctx.outbox().send(session, &notify);
+        }
+        show_each_other(presence, ctx.outbox(), me.user, req.user);
+    }
+    done(&ctx, answered.version)
+}
+
+async fn remove(ctx: Ctx<Presence>, req: BuddyRemovedNotify) -> Result<Reply, Refusal> {
+    let version = ctx.role().stores.contacts.remove(ctx.user(), req.user).await?;
+    refresh(&ctx, req.user).await?;
+    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user);
+    done(&ctx, version)
+}
+
+async fn modify(ctx: Ctx<Presence>, req: BuddyModifiedNotify) -> Result<Reply, Refusal> {
+    let contacts = &ctx.role().stores.contacts;
+    let version = contacts.modify(ctx.user(), req.user, req.display_name, req.group).await?;
+    done(&ctx, version)
+}
+
+async fn block(ctx: Ctx<Presence>, req: BuddyBlockedNotify) -> Result<Reply, Refusal> {
+    let presence = ctx.role();
+    let other = presence.stores.accounts.by_user(req.user).await?.ok_or(Refusal::NotFound)?;
+    let other = Person { user: other.user, name: other.name };
+    let version = presence.stores.contacts.block(ctx.user(), &other, ctx.now().wall).await?;
+    // Both ends follow before we say Success: from then on nothing arrives.
+    refresh(&ctx, req.user).await?;
+    chat::refuse_waiting(presence, ctx.outbox(), ctx.now(), ctx.user(), req.user);
+    show_each_other(presence, ctx.outbox(), ctx.user(), req.user);
+    done(&ctx, version)
+}
+
+async fn unblock(ctx: Ctx<Presence>, req: BuddyUnblockedNotify) -> Result<Reply, Refusal> {
+    let version = ctx.role().stores.contacts.unblock(ctx.user(), req.user, req.group).await?;
+    refresh(&ctx, req.user).await?;
+    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user);
+    done(&ctx, version)
+}
+
+/// What is in memory of both ends follows what was committed.
+async fn refresh(ctx: &Ctx<Presence>, other: UserId) -> Result<(), Refusal> {
+    let presence = ctx.role();
+    for user in [ctx.user(), other] {
+        presence.users.refresh(&*presence.stores.contacts, user).await?;
+    }
+    Ok(())
+}
+
+fn done(ctx: &Ctx<Presence>, roster_version: RosterVersion) -> Result<Reply, Refusal> {
+    ctx.reply(RosterOpRes { result: ResultCode::SUCCESS, roster_version })
+}
+
+/// A stored entry, for the wire.
+pub(super) fn wire_buddy(entry: BuddyEntry) -> Buddy {
+    Buddy {
+        user: entry.buddy.user,
+        name: entry.buddy.name,
+        group: entry.group,
+        display_name: entry.display_name,
+        state: match entry.state {
+            Stored::Pending => BuddyState::PENDING,
+            Stored::Accepted => BuddyState::ACCEPTED,
+        },
+    }
+}

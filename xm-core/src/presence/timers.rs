@@ -1,0 +1,79 @@
+//! What is to be done when, per lane. A timer belongs to the lane of the session it is about, whose driver looks at it
+//! after each datagram.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use xmmep::types::{Time, UserId};
+
+use crate::outbox::LaneId;
+
+/// How often users nobody needs are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often the offline store is tidied up.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Lanes a role can have.
+const LANES: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Messages relayed to this user were not confirmed in time.
+    Store(UserId),
+    /// This user's status changed again and may be told now.
+    Announce(UserId),
+    /// Users nobody needs leave the memory.
+    Sweep,
+}
+
+pub(super) struct Timers {
+    lanes: Box<[Mutex<BTreeSet<(Time, Due)>>]>,
+    /// When the offline store is tidied up next.
+    housekeeping: Mutex<Time>,
+}
+
+impl Timers {
+    pub(super) fn new() -> Self {
+        let timers = Self { lanes: (0..LANES).map(|_| Mutex::default()).collect(), housekeeping: Mutex::default() };
+        timers.sweep_again(Time::ZERO);
+        timers
+    }
+
+    pub(super) fn set(&self, lane: LaneId, at: Time, due: Due) {
+        self.lane(lane).insert((at, due));
+    }
+
+    pub(super) fn sweep_again(&self, now: Time) {
+        self.set(LaneId(0), now.after(SWEEP_INTERVAL), Due::Sweep);
+    }
+
+    pub(super) fn deadline(&self, lane: LaneId) -> Option<Time> {
+        self.lane(lane).first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn take_due(&self, lane: LaneId, now: Time) -> Vec<Due> {
+        let mut timers = self.lane(lane);
+        let mut due = Vec::new();
+        while let Some(first) = timers.first().copied().filter(|(at, _)| *at <= now) {
+            timers.remove(&first);
+            due.push(first.1);
+        }
+        due
+    }
+
+    /// Whether the offline store is to be tidied up now; then it is not for an hour.
+    pub(super) fn take_housekeeping(&self, now: Time) -> bool {
+        let mut next = self.housekeeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = *next <= now;
+        if due {
+            *next = now.after(HOUSEKEEPING_INTERVAL);
+        }
+        due
+    }
+
+    fn lane(&self, lane: LaneId) -> std::sync::MutexGuard<'_, BTreeSet<(Time, Due)>> {
+        self.lanes[usize::from(lane.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,208 @@
+//! The users in memory: those who are online, and those somebody just wrote to. Names and rosters stay in the store; what
+//! is kept per user is small: who may see and write to him, his session, his inbox.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use xm_store::records::{ParcelId, Roster};
+use xm_store::{Contacts, StoreError};
+use xmmep::messages::DeviceClass;
+use xmmep::messages::chat::Tick;
+use xmmep::types::{DeviceId, RosterVersion, Status, Time, UserId};
+
+use super::inbox::Inbox;
+use super::recent::Recent;
+use crate::outbox::SessionRef;
+
+/// Shards of the table. Enough that lanes seldom meet at one lock.
+const SHARDS: usize = 64;
+
+/// How long a user stays in memory after nobody used him.
+pub(super) const KEPT: Duration = Duration::from_secs(300);
+
+/// The users in memory.
+pub(super) struct Users {
+    shards: Box<[Mutex<Shard>]>,
+}
+
+#[derive(Default)]
+struct Shard {
+    users: HashMap<UserId, User>,
+    /// Counts the changes of rosters, so that whoever loads one notices a change that happened meanwhile.
+    changes: u64,
+    recent: Recent,
+}
+
+/// A user in memory.
+pub(super) struct User {
+    /// Who may see him and write to him, sorted: accepted in either direction, no block in either direction.
+    pub(super) friends: Box<[UserId]>,
+    /// Whom he has blocked, sorted.
+    pub(super) blocked: Box<[UserId]>,
+    pub(super) roster_version: RosterVersion,
+    pub(super) online: Option<Online>,
+    pub(super) inbox: Option<Box<Inbox>>,
+    pub(super) used: Time,
+}
+
+/// The session of a user.
+pub(super) struct Online {
+    pub(super) session: SessionRef,
+    pub(super) device: DeviceId,
+    pub(super) device_class: DeviceClass,
+    /// The client has everything; others may be told and messages may come.
+    pub(super) ready: bool,
+    pub(super) status: Status,
+    pub(super) personal_msg: Box<str>,
+    /// When watchers were told last, if ever.
+    pub(super) announced: Option<Time>,
+    /// A change waits for the merge interval to pass.
+    pub(super) announce_due: bool,
+    /// When this session took another one's place, if it did.
+    pub(super) replaced_at: Option<Time>,
+    /// How many texts may be sent, in thousandths, and when that was computed.
+    pub(super) allowance: (u64, Time),
+}
+
+impl User {
+    fn new(now: Time, roster: &Roster) -> Self {
+        let mut user = Self {
+            friends: Box::default(),
+            blocked: Box::default(),
+            roster_version: roster.version,
+            online: None,
+            inbox: None,
+            used: now,
+        };
+        user.take(roster);
+        user
+    }
+
+    fn take(&mut self, roster: &Roster) {
+        let mut friends: Vec<_> = roster.audience().chain(roster.visible()).collect();
+        friends.sort_unstable();
+        friends.dedup();
+        self.friends = friends.into();
+        self.blocked = roster.blocked.iter().map(|person| person.user).collect();
+        self.roster_version = roster.version;
+    }
+
+    /// Whether status and messages flow between the two.
+    pub(super) fn is_friend(&self, other: UserId) -> bool {
+        self.friends.binary_search(&other).is_ok()
+    }
+
+    /// The session, once its client is ready.
+    pub(super) fn ready_session(&self) -> Option<SessionRef> {
+        self.online.as_ref().filter(|online| online.ready).map(|online| online.session)
+    }
+
+    /// The user's inbox, made on first use.
+    pub(super) fn inbox(&mut self) -> &mut Inbox {
+        self.inbox.get_or_insert_default()
+    }
+}
+
+impl Users {
+    pub(super) fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
+        // The number of shards is a power of two and never zero, so the index is always inside.
+        let index = (user.0 as usize) & (SHARDS - 1);
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `change` on a user in memory; `None` if he is not.
+    pub(super) fn with<T>(&self, user: UserId, change: impl FnOnce(&mut User) -> T) -> Option<T> {
+        self.shard(user).users.get_mut(&user).map(change)
+    }
+
+    /// Runs `change` on a user, loading him if he is not in memory. `change` runs at most once, under a short lock.
+    pub(super) async fn with_loaded<T>(
+        &self,
+        contacts: &dyn Contacts,
+        now: Time,
+        user: UserId,
+        change: impl FnOnce(&mut User) -> T,
+    ) -> Result<T, StoreError> {
+        loop {
+            let changes = {
+                let mut shard = self.shard(user);
+                if let Some(user) = shard.users.get_mut(&user) {
+                    user.used = user.used.max(now);
+                    return Ok(change(user));
+                }
+                shard.changes
+            };
+            let roster = contacts.load(user).await?;
+            let mut shard = self.shard(user);
+            if shard.changes == changes {
+                let user = shard.users.entry(user).or_insert_with(|| User::new(now, &roster));
+                return Ok(change(user));
+            }
+        }
+    }
+
+    /// A roster was changed and committed: what is in memory follows.
+    pub(super) async fn refresh(&self, contacts: &dyn Contacts, user: UserId) -> Result<(), StoreError> {
+        self.shard(user).changes += 1;
+        loop {
+            let changes = {
+                let shard = self.shard(user);
+                if !shard.users.contains_key(&user) {
+                    return Ok(());
+                }
+                shard.changes
+            };
+            let roster = contacts.load(user).await?;
+            let mut shard = self.shard(user);
+            if shard.changes == changes {
+                if let Some(user) = shard.users.get_mut(&user) {
+                    user.take(&roster);
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Remembers how a message that never saw the store ended.
+    pub(super) fn remember(&self, to: UserId, parcel: ParcelId, tick: Tick) {
+        self.shard(to).recent.remember(to, parcel, tick);
+    }
+
+    /// How a message ended that never saw the store, if that was recently.
+    pub(super) fn recall(&self, to: UserId, parcel: ParcelId) -> Option<Tick> {
+        self.shard(to).recent.recall(to, parcel)
+    }
+
+    /// Forgets a user nobody needs: no session and nothing on its way.
+    pub(super) fn forget_idle(&self, user: UserId) {
+        let mut shard = self.shard(user);
+        let idle = |user: &User| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
+        if shard.users.get(&user).is_some_and(idle) {
+            shard.users.remove(&user);
+        }
+    }
+
+    /// Forgets everybody whom nobody needed for [`KEPT`], and inboxes that hold nothing.
+    pub(super) fn sweep(&self, now: Time) {
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.users.retain(|_, user| {
+                let idle = user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
+                user.online.is_some() || !idle || now.since(user.used) < KEPT
+            });
+            if shard.users.capacity() > 2 * shard.users.len() + 64 {
+                shard.users.shrink_to_fit();
+            }
+        }
+    }
+
+    /// How many users are in memory.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).users.len()).sum()
+    }
+}

@@ -127,3 +127,149 @@ impl Session {
         self.ack_due = Some(self.ack_due.map_or(time, |due| due.min(time)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::{self, Ack, FIRST, LAST};
+    use super::super::{Config, FRAGMENT_MAX, Keys};
+    use super::*;
+    use std::sync::Arc;
+
+    const NOW: Time = Time::ZERO;
+
+    fn address() -> SocketAddr {
+        "192.0.2.1:1".parse().unwrap()
+    }
+
+    fn pair() -> (Session, Session) {
+        let config = Arc::<Config>::default();
+        let ours = Keys { send: [1; 32], receive: [2; 32], local_index: 3, peer_index: 4 };
+        let theirs = Keys { send: [2; 32], receive: [1; 32], local_index: 4, peer_index: 3 };
+        let client = Session::new(NOW, Role::Client, address(), &ours, [0; 8], config.clone());
+        let mut server = Session::new(NOW, Role::Server, address(), &theirs, [0; 8], config);
+        server.promote();
+        (client, server)
+    }
+
+    /// Lets the server receive a record of the client's with any plaintext whatever.
+    fn say(client: &mut Session, server: &mut Session, write: impl FnOnce(&mut Vec<u8>)) -> Vec<Event> {
+        let mut record = vec![0; RECORD_HEADER];
+        write(&mut record);
+        client.send_keys.prepare(NOW, 20, client.config.epoch_age).unwrap();
+        client.send_keys.seal(client.peer_index, &mut record);
+        let mut events = Vec::new();
+        server.receive(NOW, address(), &mut record, &mut events).unwrap();
+        events.retain(|event| *event != Event::Confirmed);
+        events
+    }
+
+    fn fragment(number: u32, flags: u8, bytes: &[u8]) -> impl FnOnce(&mut Vec<u8>) {
+        move |out| chunk::put_data(out, Data { number, flags, bytes })
+    }
+
+    fn assert_ended(server: &mut Session, events: &[Event], violation: Violation) {
+        assert_eq!(events, [Event::Ended(Ended::Violation(violation))]);
+        let mut last = Vec::new();
+        assert_eq!(server.poll_transmit(NOW, &mut last), Some(address()), "the peer is told");
+        assert_eq!(server.poll_transmit(NOW, &mut last), None);
+        assert!(server.is_over() && server.deadline().is_none() && !server.has_buffers());
+    }
+
+    #[test]
+    fn a_record_with_a_bad_chunk_ends_the_session_and_none_of_its_chunks_counts() {
+        let (mut client, mut server) = pair();
+        let events = say(&mut client, &mut server, |out| {
+            fragment(0, FIRST | LAST, b"text")(out);
+            out.push(0x7f);
+        });
+        assert_ended(&mut server, &events, Violation::BadChunk);
+    }
+
+    #[test]
+    fn the_peer_of_a_violator_learns_that_it_is_one() {
+        let (mut client, mut server) = pair();
+        say(&mut client, &mut server, |out| out.push(0x7f));
+        let (mut last, mut events) = (Vec::new(), Vec::new());
+        server.poll_transmit(NOW, &mut last).unwrap();
+        client.receive(NOW, address(), &mut last, &mut events).unwrap();
+        assert_eq!(events, [Event::Ended(Ended::ByPeer(CloseReason::VIOLATION))]);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_never_sent_ends_the_session() {
+        let ack = |next, beyond| move |out: &mut Vec<u8>| chunk::put_ack(out, Ack { next, beyond, epoch_low: 0 });
+        for (next, beyond) in [(2, 0), (1, 1), (0, 1 << 3), (1 << 30, 0), (u32::MAX, 1 << 1 | 1 << 2)] {
+            let (mut client, mut server) = pair();
+            say(&mut client, &mut server, chunk::put_ping);
+            server.send(Bytes::from_static(b"one fragment")).unwrap();
+            server.poll_transmit(NOW, &mut Vec::new()).unwrap();
+            let events = say(&mut client, &mut server, ack(next, beyond));
+            assert_ended(&mut server, &events, Violation::AckOfNothing);
+        }
+    }
+
+    #[test]
+    fn an_old_acknowledgement_and_a_repeated_one_do_no_harm() {
+        let (mut client, mut server) = pair();
+        say(&mut client, &mut server, chunk::put_ping);
+        server.send(Bytes::from(vec![0; 3 * FRAGMENT_MAX])).unwrap();
+        while server.poll_transmit(NOW, &mut Vec::new()).is_some() {}
+        for (next, beyond) in
+            [(0, 0b10), (0, 0b10), (2, 0), (1, 0), (3, 0), (3, 0), (0, 0b1), (u32::MAX - 70, u64::MAX)]
+        {
+            let ack = Ack { next, beyond, epoch_low: 0 };
+            assert_eq!(say(&mut client, &mut server, |out| chunk::put_ack(out, ack)), [], "{ack:?}");
+        }
+        assert_eq!(server.unacknowledged(), 0);
+    }
+
+    #[test]
+    fn contradictions_and_oversize_end_the_session() {
+        let (mut client, mut server) = pair();
+        let events = say(&mut client, &mut server, fragment(0, LAST, b"no first"));
+        assert_ended(&mut server, &events, Violation::Contradiction);
+
+        let (mut client, mut server) = pair();
+        say(&mut client, &mut server, fragment(5, LAST, b"x"));
+        let events = say(&mut client, &mut server, fragment(5, LAST, b"y"));
+        assert_ended(&mut server, &events, Violation::Contradiction);
+
+        let (mut client, mut server) = pair();
+        let events = say(&mut client, &mut server, fragment(0, FIRST | LAST, &[0; FRAGMENT_MAX + 1]));
+        assert_ended(&mut server, &events, Violation::TooLarge);
+    }
+
+    #[test]
+    fn a_hundred_thousand_unfinished_fragments_hold_no_more_than_the_cap() {
+        let (mut client, mut server) = pair();
+        for record in 0..1_000 {
+            let events = say(&mut client, &mut server, |out| {
+                (1..=100).for_each(|number| fragment(100 * record + number, FIRST, b"few")(out));
+            });
+            assert_eq!(events, []);
+        }
+        let mut out = Vec::new();
+        server.poll_transmit(NOW, &mut out).unwrap();
+        assert_eq!(server.busy.as_ref().unwrap().incoming.beyond(0), u64::MAX);
+        assert_eq!(server.poll_transmit(NOW, &mut out), None, "one acknowledgement for all of them");
+    }
+
+    #[test]
+    fn nothing_after_a_close_counts_and_it_is_not_answered() {
+        let (mut client, mut server) = pair();
+        let events = say(&mut client, &mut server, |out| {
+            chunk::put_close(out, 77);
+            fragment(0, FIRST | LAST, b"text")(out);
+        });
+        assert_eq!(events, [Event::Ended(Ended::ByPeer(CloseReason(77)))]);
+        assert_eq!(server.poll_transmit(NOW, &mut Vec::new()), None);
+    }
+
+    #[test]
+    fn a_record_without_chunks_is_a_sign_of_life_and_nothing_else() {
+        let (mut client, mut server) = pair();
+        assert_eq!(say(&mut client, &mut server, |_| {}), []);
+        assert!(server.is_confirmed());
+        assert_eq!(server.poll_transmit(NOW, &mut Vec::new()), None);
+    }
+}

@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     pub(crate) user: UserId,
     pub(crate) admission: Option<Box<Admission>>,
     /// Messages that wait for the handler of an earlier one; `None` while no handler waits.
-    pub(crate) waiting: Option<Box<VecDeque<Bytes>>>,
+    pub(crate) waiting: Option<VecDeque<Bytes>>,
     /// When a session without a login, or one that is being closed, ends.
     ends_at: Option<Time>,
     /// Why it closes, once everything sent before was acknowledged.

@@ -52,7 +52,7 @@ impl Attempts {
     /// How long this attempt has to wait; `None` if it may be made now.
     pub(super) fn wait(&self, now: Time, folded: &str, ip: Option<IpAddr>, free: u32) -> Option<Duration> {
         let name = self.names.lock().unwrap_or_else(PoisonError::into_inner)[self.place(folded)];
-        let address = ip.map(|ip| self.addresses.lock().unwrap_or_else(PoisonError::into_inner)[self.place(&ip)]);
+        let address = ip.map(|ip| self.addresses.lock().unwrap_or_else(PoisonError::into_inner)[self.place(ip)]);
         name.wait(free, now).max(address.and_then(|failures| failures.wait(FREE_PER_ADDRESS, now)))
     }
 
@@ -60,7 +60,7 @@ impl Attempts {
     pub(super) fn failed(&self, now: Time, folded: &str, ip: Option<IpAddr>) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)[self.place(folded)].fail(now);
         if let Some(ip) = ip {
-            self.addresses.lock().unwrap_or_else(PoisonError::into_inner)[self.place(&ip)].fail(now);
+            self.addresses.lock().unwrap_or_else(PoisonError::into_inner)[self.place(ip)].fail(now);
         }
     }
 

@@ -28,8 +28,11 @@ pub(super) enum Due {
     Sweep,
 }
 
+/// What a lane has to do, soonest first.
+type Lane = BTreeSet<(Time, Due)>;
+
 pub(super) struct Timers {
-    lanes: Box<[Mutex<BTreeSet<(Time, Due)>>]>,
+    lanes: Box<[Mutex<Lane>]>,
     /// When the offline store is tidied up next.
     housekeeping: Mutex<Time>,
 }
@@ -73,7 +76,7 @@ impl Timers {
         due
     }
 
-    fn lane(&self, lane: LaneId) -> std::sync::MutexGuard<'_, BTreeSet<(Time, Due)>> {
+    fn lane(&self, lane: LaneId) -> std::sync::MutexGuard<'_, Lane> {
         self.lanes[usize::from(lane.0)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,3 +21,4 @@ pub mod presence;
 mod profile;
 pub mod refusal;
 pub mod role;
+pub mod router;

@@ -20,5 +20,6 @@ pub mod outbox;
 pub mod presence;
 mod profile;
 pub mod refusal;
+pub mod register;
 pub mod role;
 pub mod router;

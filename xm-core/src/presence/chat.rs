@@ -1,10 +1,8 @@
 //! Chat: text between users, with ticks. What happens to a message is decided in `inbox.rs`; here it is carried out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use xm_store::StoreError;
 use xm_store::records::{Level, ParcelId, Place};
 use xmmep::message::{Message, body_of};
 use xmmep::messages::chat::{
@@ -23,9 +21,6 @@ use crate::handlers::Handlers;
 use crate::outbox::{LaneId, Outbox, SessionRef};
 use crate::refusal::Refusal;
 use crate::role::Task;
-
-/// How long to wait before a store that failed is asked again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn handlers(h: Handlers<Presence>) -> Handlers<Presence> {
     h.from_client(send).from_client(confirm)
@@ -249,17 +244,7 @@ fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId,
 /// Appends what is queued for `owner`, batch after batch, one at a time so that the order stays.
 async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId) {
     while let Some(batch) = presence.users.with(owner, |state| state.inbox().take_batch()).flatten() {
-        let appended = match presence.stores.offline.append(owner, batch).await {
-            Err(error) if !matches!(error, StoreError::Full(_)) => {
-                // Outcome unknown: no tick and no refusal. Appending the same ids again finds out.
-                tracing::warn!(%error, %owner, "messages cannot be stored; trying again");
-                change(&presence, now, &outbox, owner, |inbox, _| inbox.append_failed());
-                presence.timers.set(LaneId(0), now.mono.after(STORE_RETRY), Due::Store(owner));
-                outbox.wake(LaneId(0));
-                return;
-            }
-            appended => appended.map_err(Refusal::from),
-        };
+        let appended = presence.stores.offline.append(owner, batch).await.map_err(Refusal::from);
         change(&presence, now, &outbox, owner, |inbox, effects| inbox.appended(appended, effects));
     }
     presence.users.with(owner, |state| {

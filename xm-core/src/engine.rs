@@ -325,6 +325,7 @@ impl<R: Role> Engine<R> {
                 }
             }
             Command::Spawn(task) => self.start_all(vec![task], out),
+            Command::Wake => {}
             Command::Forwarded(from, mut bytes) => {
                 if let Some(Peek::Record { receiver_index }) = peek(&bytes) {
                     self.record(now, from, receiver_index, &mut bytes, out);

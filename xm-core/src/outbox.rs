@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Answer(PendingLookup, Bytes),
     /// Run this beside the lane.
     Spawn(Task),
+    /// Nothing but to look at the deadlines again.
+    Wake,
     /// A frame arrived on a link.
     Link(Arc<Link>, Bytes),
     /// A datagram for one of the lane's sessions arrived at another lane.
@@ -135,6 +137,11 @@ impl Outbox {
     /// Ends a session once what was sent before has left.
     pub fn close(&self, session: SessionRef, reason: CloseReason) {
         self.command(session.lane(), Command::Close(session, reason));
+    }
+
+    /// Makes a lane look at its deadlines again.
+    pub(crate) fn wake(&self, lane: LaneId) {
+        self.command(lane, Command::Wake);
     }
 
     /// Runs `task` beside the lanes. For work whose end nobody waits for.

@@ -195,6 +195,19 @@ impl Inbox {
         self.appending.then_some(batch)
     }
 
+    /// The store could not say whether it has the last batch. Nobody is told anything, nothing overtakes: it is appended
+    /// again, and [`overdue`](Self::overdue) starts that.
+    pub(super) fn append_failed(&mut self) {
+        self.appending = false;
+        for pending in &mut self.pending {
+            if pending.stage == Stage::Appending {
+                pending.stage = Stage::Queued;
+            }
+        }
+        // What the device confirmed meanwhile needs no store.
+        self.pending.retain(|pending| pending.stage != Stage::Queued || pending.confirmed.is_none());
+    }
+
     /// How appending the last batch ended: an answer for each, or one refusal for all.
     pub(super) fn appended(&mut self, results: Result<Vec<Appended>, Refusal>, effects: &mut Vec<Effect>) {
         let mut results = results.map(Vec::into_iter);

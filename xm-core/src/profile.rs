@@ -1,7 +1,8 @@
-//! Profiles between the wire and the store: the one place where the two forms meet.
+//! Profiles, cards and buddy entries between the wire and the store: the one place where the two forms meet.
 
-use xm_store::records::{Account, Profile as Stored};
+use xm_store::records::{Account, BuddyEntry, BuddyState as StoredState, Profile as Stored};
 use xmmep::bounded::Text;
+use xmmep::messages::login::{Buddy, BuddyState};
 use xmmep::messages::{Gender, Profile, PublicCard};
 
 /// A profile from the wire, to store.
@@ -46,5 +47,19 @@ pub(crate) fn name_card(person: &xm_store::records::Person) -> PublicCard {
         nickname: Text::default(),
         personal_msg: Text::default(),
         location: Text::default(),
+    }
+}
+
+/// A stored entry, for the wire.
+pub(crate) fn wire_buddy(entry: BuddyEntry) -> Buddy {
+    Buddy {
+        user: entry.buddy.user,
+        name: entry.buddy.name,
+        group: entry.group,
+        display_name: entry.display_name,
+        state: match entry.state {
+            StoredState::Pending => BuddyState::PENDING,
+            StoredState::Accepted => BuddyState::ACCEPTED,
+        },
     }
 }

@@ -1,20 +1,19 @@
 //! Buddies: ask, answer, remove, change, block, unblock. Who sees whom online lives in `status.rs`.
 
 use xm_store::contacts::{Answer, Ask, Standing};
-use xm_store::records::{BuddyEntry, BuddyState as Stored, Person};
+use xm_store::records::Person;
 use xmmep::messages::buddies::{
     AddBuddyReq, AddBuddyRes, BuddiedNotify, BuddiedNotifyRes, BuddyAnswer, BuddyAnsweredNotify, BuddyBlockedNotify,
     BuddyModifiedNotify, BuddyRemovedNotify, BuddyUnblockedNotify, RosterOpRes,
 };
-use xmmep::messages::login::{Buddy, BuddyState};
 use xmmep::result_code::ResultCode;
 use xmmep::types::{RosterVersion, UserId};
 
-use super::status::show_each_other;
-use super::{Presence, chat};
+use super::online::show_each_other;
+use super::{Presence, delivery};
 use crate::ctx::{Ctx, Reply};
 use crate::handlers::Handlers;
-use crate::profile::public_card;
+use crate::profile::{public_card, wire_buddy};
 use crate::refusal::Refusal;
 
 pub(super) fn handlers(h: Handlers<Presence>) -> Handlers<Presence> {
@@ -95,7 +94,7 @@ async fn block(ctx: Ctx<Presence>, req: BuddyBlockedNotify) -> Result<Reply, Ref
     let version = presence.stores.contacts.block(ctx.user(), &other, ctx.now().wall).await?;
     // Both ends follow before we say Success: from then on nothing arrives.
     refresh(&ctx, req.user).await?;
-    chat::refuse_waiting(presence, ctx.outbox(), ctx.now(), ctx.user(), req.user);
+    delivery::refuse_waiting(presence, ctx.outbox(), ctx.now(), ctx.user(), req.user);
     show_each_other(presence, ctx.outbox(), ctx.user(), req.user);
     done(&ctx, version)
 }
@@ -118,18 +117,4 @@ async fn refresh(ctx: &Ctx<Presence>, other: UserId) -> Result<(), Refusal> {
 
 fn done(ctx: &Ctx<Presence>, roster_version: RosterVersion) -> Result<Reply, Refusal> {
     ctx.reply(RosterOpRes { result: ResultCode::SUCCESS, roster_version })
-}
-
-/// A stored entry, for the wire.
-pub(super) fn wire_buddy(entry: BuddyEntry) -> Buddy {
-    Buddy {
-        user: entry.buddy.user,
-        name: entry.buddy.name,
-        group: entry.group,
-        display_name: entry.display_name,
-        state: match entry.state {
-            Stored::Pending => BuddyState::PENDING,
-            Stored::Accepted => BuddyState::ACCEPTED,
-        },
-    }
 }

@@ -16,13 +16,12 @@ use xmmep::secret::KeyHash;
 use xmmep::session::{CloseReason, UserKind};
 use xmmep::types::{Status, UserId};
 
-use super::buddies::wire_buddy;
 use super::users::{Online, User};
-use super::{Presence, chat, status};
+use super::{Presence, delivery, online};
 use crate::ctx::{Ctx, Now, Reply};
 use crate::handlers::Handlers;
 use crate::outbox::{Outbox, SessionRef};
-use crate::profile::{name_card, public_card, wire_profile};
+use crate::profile::{name_card, public_card, wire_buddy, wire_profile};
 use crate::refusal::Refusal;
 
 /// Encoded bytes of the entries in one part of a list: with headers it stays within one datagram.
@@ -54,7 +53,7 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
     let enter = |user: &mut User| take_over(presence, &ctx, user, &mut online);
     let replaced = presence.users.with_loaded(contacts, ctx.now().mono, account.user, enter).await??;
     if let Some(old) = replaced {
-        chat::session_lost(presence, ctx.now(), ctx.outbox(), account.user);
+        delivery::session_lost(presence, ctx.now(), ctx.outbox(), account.user);
         report_duplicate(&ctx, old, &req.device_name);
     }
     ctx.outbox().bind(session, account.user);
@@ -143,7 +142,7 @@ fn report_duplicate(ctx: &Ctx<Presence>, old: SessionRef, device_name: &Text<64>
 
 /// Parts 2 to 6, each only if there is something in it, and the end with the totals.
 fn send_lists(ctx: &Ctx<Presence>, session: SessionRef, me: UserId, roster: Roster, unchanged: bool) {
-    let online = status::online_friends(ctx.role(), me);
+    let online = online::online_friends(ctx.role(), me);
     let mut end = LoginResEnd {
         groups: 0,
         buddies: 0,
@@ -211,8 +210,8 @@ async fn ready(ctx: Ctx<Presence>, _: ClientReady) -> Result<Reply, Refusal> {
     if !first.flatten().ok_or(Refusal::BadState)? {
         return ctx.done();
     }
-    status::announce_login(presence, ctx.now(), ctx.outbox(), me);
-    chat::session_ready(presence, ctx.now(), ctx.outbox(), me, session);
+    online::announce_login(presence, ctx.now(), ctx.outbox(), me);
+    delivery::session_ready(presence, ctx.now(), ctx.outbox(), me, session);
     show_requests(&ctx, session).await?;
     ctx.done()
 }
@@ -247,9 +246,9 @@ pub(super) fn leave(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: U
         Some(if seen { state.friends.clone() } else { Box::default() })
     });
     let Some(friends) = left.flatten() else { return };
-    chat::session_lost(presence, now, outbox, user);
+    delivery::session_lost(presence, now, outbox, user);
     if !friends.is_empty() {
-        status::tell(presence, outbox, user, Status::OFFLINE, &friends);
+        online::tell(presence, outbox, user, Status::OFFLINE, &friends);
     }
     presence.users.forget_idle(user);
     tracing::info!(%user, "left");

@@ -2,16 +2,19 @@
 //!
 //! | flow | state it uses |
 //! |---|---|
-//! | `registration`, `login`, `status`, `buddies`, `profile`, `links` | `users` |
-//! | `chat` | `users`, `inbox`, `recent` |
+//! | `registration`, `profile`, `links` | – |
+//! | `login`, `status`, `buddies` | `users`: who is in memory; `online`: who is told; `attempts`: password guesses |
+//! | `chat` | `inbox`: what happens to a message; `delivery`: doing it; `recent`: how it ended |
 
 mod attempts;
 mod buddies;
 mod chat;
 mod config;
+mod delivery;
 mod inbox;
 mod links;
 mod login;
+mod online;
 mod profile;
 mod recent;
 mod registration;
@@ -112,14 +115,14 @@ impl Role for Presence {
     fn on_deadline(self: &Arc<Self>, now: Now, outbox: &Outbox, lane: LaneId) -> Vec<Task> {
         for due in self.timers.take_due(lane, now.mono) {
             match due {
-                Due::Store(user) => chat::overdue(self, now, outbox, user),
-                Due::Announce(user) => status::announce(self, now, outbox, user),
+                Due::Store(user) => delivery::overdue(self, now, outbox, user),
+                Due::Announce(user) => online::announce(self, now, outbox, user),
                 Due::Sweep => {
                     self.users.sweep(now.mono);
                     self.timers.sweep_again(now.mono);
                 }
             }
         }
-        chat::housekeeping(self, now, outbox, lane).into_iter().collect()
+        delivery::housekeeping(self, now, outbox, lane).into_iter().collect()
     }
 }

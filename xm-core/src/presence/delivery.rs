@@ -1,0 +1,233 @@
+//! Delivery: carries out what an inbox asks for, at the sessions, the store and the senders. What is to be done is decided in
+//! `inbox.rs`; shared by the flows that begin or end a session, block, or send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use xm_store::StoreError;
+use xm_store::records::{Level, ParcelId, Place};
+use xmmep::message::Message;
+use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtMsg, TxtMsgFwd, TxtTickNotify};
+use xmmep::result_code::ResultCode;
+use xmmep::types::UserId;
+
+use super::Presence;
+use super::inbox::{Effect, Inbox, PAGE_BYTES_MAX};
+use super::timers::Due;
+use super::users::User;
+use crate::ctx::Now;
+use crate::outbox::{LaneId, Outbox, SessionRef};
+use crate::refusal::Refusal;
+use crate::role::Task;
+
+/// How long to wait before a store that failed is asked again.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The 200 ms are over for some message to `user`.
+pub(super) fn overdue(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId) {
+    change(presence, now, outbox, user, |inbox, effects| inbox.overdue(now.mono, effects));
+}
+
+/// The session of `user` is gone.
+pub(super) fn session_lost(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId) {
+    change(presence, now, outbox, user, Inbox::session_lost);
+}
+
+/// The client of `user` is ready: what waits is announced and sent.
+pub(super) fn session_ready(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId, session: SessionRef) {
+    let (presence, out) = (presence.clone(), outbox.clone());
+    outbox.spawn(Box::pin(async move {
+        if let Ok(waiting) = presence.stores.offline.summary(user).await
+            && waiting.messages > 0
+        {
+            out.send(
+                session,
+                &OfflineBeginNotify {
+                    messages: u32::try_from(waiting.messages).unwrap_or(u32::MAX),
+                    bytes: waiting.bytes,
+                    oldest: waiting.oldest.unwrap_or_default(),
+                    files: 0,
+                },
+            );
+        }
+        let effects = presence.users.with(user, |state| {
+            let mut effects = Vec::new();
+            if state.ready_session() == Some(session) {
+                state.inbox().session_ready(session, &mut effects);
+            }
+            effects
+        });
+        carry_out(&presence, now, &out, user, effects.unwrap_or_default());
+    }));
+}
+
+/// `user` has just blocked `sender`: what still waits from there is refused.
+pub(super) fn refuse_waiting(presence: &Arc<Presence>, outbox: &Outbox, now: Now, user: UserId, sender: UserId) {
+    change(presence, now, outbox, user, |inbox, effects| inbox.refuse_from(sender, effects));
+}
+
+/// Tells senders which messages nobody fetched in time, and lets the store tidy up.
+pub(super) fn housekeeping(presence: &Arc<Presence>, now: Now, outbox: &Outbox, lane: LaneId) -> Option<Task> {
+    if lane != LaneId(0) || !presence.timers.take_housekeeping(now.mono) {
+        return None;
+    }
+    let (presence, outbox) = (presence.clone(), outbox.clone());
+    Some(Box::pin(async move {
+        let retention = u64::try_from(presence.config.retention.as_millis()).unwrap_or(u64::MAX);
+        let before = xmmep::types::WallTime(now.wall.0.saturating_sub(retention));
+        while let Ok(expired) = presence.stores.offline.expire(before, now.wall, 256).await {
+            for gone in &expired {
+                tick(&presence, now, &outbox, gone.parcel, Tick::EXPIRED, (ResultCode::EXPIRED, 0));
+            }
+            if expired.is_empty() {
+                break;
+            }
+        }
+        if let Err(error) = presence.stores.offline.forget(now.wall).await {
+            tracing::warn!(%error, "the offline store could not tidy up; it will try again in an hour");
+        }
+    }))
+}
+
+/// Something happened to the inbox of a user in memory.
+fn change(
+    presence: &Arc<Presence>,
+    now: Now,
+    outbox: &Outbox,
+    user: UserId,
+    happened: impl FnOnce(&mut Inbox, &mut Vec<Effect>),
+) {
+    let effects = presence.users.with(user, |state| {
+        let mut effects = Vec::new();
+        if let Some(inbox) = &mut state.inbox {
+            happened(inbox, &mut effects);
+        }
+        set_timer(presence, user, state);
+        effects
+    });
+    carry_out(presence, now, outbox, user, effects.unwrap_or_default());
+}
+
+/// Wakes the lane when the next message would have to be stored.
+pub(super) fn set_timer(presence: &Presence, user: UserId, state: &User) {
+    let at = state.inbox.as_ref().and_then(|inbox| inbox.deadline());
+    if let (Some(at), Some(session)) = (at, state.ready_session()) {
+        presence.timers.set(session.lane(), at, Due::Store(user));
+    }
+}
+
+/// Does what the inbox of `owner` asks for.
+pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId, effects: Vec<Effect>) {
+    let mut settle: Vec<(Level, ParcelId)> = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Relay { parcel, at, content, from_store } => {
+                let session = presence.session_of(owner);
+                if let (Some(session), Ok(message)) = (session, TxtMsg::decode_body(&content)) {
+                    let forward = TxtMsgFwd { from: parcel.from, at, from_store, text: message.text };
+                    outbox.send(session, &forward);
+                }
+            }
+            Effect::Tick { parcel, tick: level, result, retry_after_s } => {
+                if matches!(level, Tick::DELIVERED | Tick::READ) {
+                    presence.users.remember(owner, parcel, level);
+                }
+                tick(presence, now, outbox, parcel, level, (result, retry_after_s));
+            }
+            Effect::Append => outbox.spawn(Box::pin(append(presence.clone(), now, outbox.clone(), owner))),
+            Effect::Read { after, max } => {
+                outbox.spawn(Box::pin(read(presence.clone(), now, outbox.clone(), owner, after, max)));
+            }
+            Effect::Settle { parcel, level } => settle.push((level, parcel)),
+            Effect::Drained { sent } => {
+                if let Some(session) = presence.session_of(owner).filter(|_| sent > 0) {
+                    outbox.send(session, &OfflineEndNotify { sent, left: 0 });
+                }
+            }
+        }
+    }
+    if !settle.is_empty() {
+        outbox.spawn(Box::pin(settled(presence.clone(), now, outbox.clone(), owner, settle)));
+    }
+}
+
+/// Appends what is queued for `owner`, batch after batch, one at a time so that the order stays.
+async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId) {
+    while let Some(batch) = presence.users.with(owner, |state| state.inbox().take_batch()).flatten() {
+        let appended = match presence.stores.offline.append(owner, batch).await {
+            Err(error) if !matches!(error, StoreError::Full(_)) => {
+                // Outcome unknown: no tick and no refusal. Appending the same ids again finds out.
+                tracing::warn!(%error, %owner, "messages cannot be stored; trying again");
+                change(&presence, now, &outbox, owner, |inbox, _| inbox.append_failed());
+                presence.timers.set(LaneId(0), now.mono.after(STORE_RETRY), Due::Store(owner));
+                outbox.wake(LaneId(0));
+                return;
+            }
+            appended => appended.map_err(Refusal::from),
+        };
+        change(&presence, now, &outbox, owner, |inbox, effects| inbox.appended(appended, effects));
+    }
+    presence.users.with(owner, |state| {
+        state.inbox.take_if(|inbox| inbox.is_idle());
+    });
+    presence.users.forget_idle(owner);
+}
+
+/// Reads the next page of what waits for `owner`.
+async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, after: Place, max: usize) {
+    let Some(session) = presence.session_of(owner) else { return };
+    let page = presence.stores.offline.page(owner, after, max, PAGE_BYTES_MAX).await;
+    let effects = presence.users.with(owner, |state| {
+        let mut effects = Vec::new();
+        let blocked = state.blocked.clone();
+        match page {
+            Ok(page) => {
+                let refuse = |parcel: &ParcelId| blocked.binary_search(&parcel.from).is_ok();
+                state.inbox().page_read(session, page, refuse, &mut effects);
+            }
+            Err(error) => {
+                tracing::warn!(%error, %owner, "waiting messages cannot be read; the next confirmation or login tries again");
+                state.inbox().page_failed(session);
+            }
+        }
+        effects
+    });
+    carry_out(&presence, now, &outbox, owner, effects.unwrap_or_default());
+}
+
+/// Tells the store which messages are settled, and their senders what the store did not know yet.
+async fn settled(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, settle: Vec<(Level, ParcelId)>) {
+    for level in [Level::Received, Level::Read, Level::Refused] {
+        let parcels: Vec<_> = settle.iter().filter(|(of, _)| *of == level).map(|(_, parcel)| *parcel).collect();
+        if parcels.is_empty() {
+            continue;
+        }
+        match presence.stores.offline.settle(owner, &parcels, level, now.wall).await {
+            Ok(raised) if level != Level::Refused => {
+                let reached = if level == Level::Read { Tick::READ } else { Tick::DELIVERED };
+                for parcel in parcels {
+                    // Read, and never stored: that it was delivered is remembered here.
+                    let relayed =
+                        || level == Level::Read && presence.users.recall(owner, parcel) == Some(Tick::DELIVERED);
+                    if raised.contains(&parcel) || relayed() {
+                        presence.users.remember(owner, parcel, reached);
+                        tick(&presence, now, &outbox, parcel, reached, (ResultCode::SUCCESS, 0));
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(error) => {
+                // The message comes again after the next login, and the device knows it.
+                tracing::warn!(%error, %owner, "a confirmation could not be noted");
+            }
+        }
+    }
+}
+
+/// Tells the sender, if he is there. If not, he asks by sending the message again.
+fn tick(presence: &Presence, now: Now, outbox: &Outbox, parcel: ParcelId, tick: Tick, why: (ResultCode, u32)) {
+    if let Some(session) = presence.users.with(parcel.from, |user| user.online.as_ref().map(|o| o.session)).flatten() {
+        let (result, retry_after_s) = why;
+        outbox.send(session, &TxtTickNotify { id: parcel.id, tick, result, at: now.wall, retry_after_s });
+    }
+}

@@ -115,7 +115,8 @@ pub struct Opened {
     pub payload: Bytes,
     /// What the ticket said, if the client came with a good one.
     pub admission: Option<Admission>,
-    /// The index of the oldest half-open session, which has to be dropped now because there are too many.
+    /// The index of the oldest half-open session, which has to be dropped now because there are too many. Look whether it
+    /// [is confirmed](Session::is_confirmed) after all: then [`Acceptor::settled`] was forgotten, and it must stay.
     pub evicted: Option<u32>,
 }
 

@@ -34,7 +34,7 @@ pub enum Event {
     Datagram(Bytes),
     /// The peer proved that it is now at this address.
     AddressChanged(SocketAddr),
-    /// The session is over; nothing follows.
+    /// The session is over; nothing follows but, after a violation, one more datagram to tell the peer.
     Ended(Ended),
 }
 

@@ -7,7 +7,8 @@
 //! [`Acceptor`] per lane, gives it every datagram for which [`peek`] says [`Peek::Init`], and keeps the sessions it
 //! opens under the indexes it chose. With a session, after *each* call of `receive`, `send`, `send_unreliable`, `close`,
 //! `probe` or `on_deadline`, call [`Session::poll_transmit`] until it says `None`, and set a timer to
-//! [`Session::deadline`].
+//! [`Session::deadline`]. Addresses are compared as they are given: a driver writes an IPv4 address in one way only,
+//! plain or mapped into IPv6.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -507,7 +508,34 @@ impl fmt::Debug for Session {
             .field("ping", &self.ping)
             .field("credit", &self.credit)
             .field("unacknowledged", &self.unacknowledged())
+            .field("beyond", &self.busy.as_ref().map(|busy| busy.incoming.beyond(self.receive_next)))
+            .field("path", &self.path)
             .field("deadline", &self.deadline())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_on_the_module_page_are_the_real_ones() {
+        assert_eq!((DATAGRAM_MAX, VERSION, cookie::COOKIE_LEN, TICKET_LEN, Reply::MAX), (1_200, 1, 24, 105, 29));
+        assert_eq!(
+            (wire::NOISE_OVERHEAD, wire::INIT_NOISE_MAX, REQUEST_MAX, LOOKUP_ANSWER_MAX),
+            (48, 1_085, 1_036, 768)
+        );
+        assert_eq!((wire::RECORD_HEADER, wire::PLAIN_MIN, transmit::RECORD_MIN), (13, 16, 45));
+        assert_eq!((FRAGMENT_MAX * FRAGMENTS_PER_MESSAGE, WINDOW_MAX, ACK_EVERY), (Limits::MEMBER.message_max, 64, 4));
+    }
+
+    #[test]
+    fn both_ends_and_everything_pending_may_move_between_threads() {
+        fn may_move<T: Send + Sync>() {}
+        may_move::<Session>();
+        may_move::<Connecting>();
+        may_move::<Acceptor>();
+        may_move::<PendingLookup>();
     }
 }

@@ -247,3 +247,117 @@ fn is_later(order: u32, than: u32) -> bool {
 
 /// How long a session that has nothing under way keeps its buffers.
 pub(super) const BUFFERS_KEPT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Time {
+        Time::from_micros(millis * 1_000)
+    }
+
+    /// A sender with `count` messages of one full fragment each.
+    fn sender(count: u8) -> (Outgoing, Pace) {
+        let mut outgoing = Outgoing::default();
+        for number in 0..count {
+            outgoing.push(Bytes::from(vec![number; FRAGMENT_MAX]), &Limits::MEMBER).unwrap();
+        }
+        (outgoing, Pace::new())
+    }
+
+    /// Sends what may be sent, one fragment a datagram; says which.
+    fn send(outgoing: &mut Outgoing, pace: &Pace, now: Time) -> Vec<u8> {
+        let mut numbers = Vec::new();
+        let mut out = Vec::new();
+        loop {
+            outgoing.write(now, pace, DATA_HEADER + FRAGMENT_MAX, &mut out);
+            let Some(number) = out.last() else { return numbers };
+            numbers.push(*number);
+            out.clear();
+        }
+    }
+
+    fn ack(outgoing: &mut Outgoing, pace: &mut Pace, now: Time, next: u32, beyond: u64) {
+        outgoing.on_ack(now, pace, Ack { next, beyond, epoch_low: 0 }).unwrap();
+    }
+
+    #[test]
+    fn ten_fragments_leave_before_the_first_acknowledgement_and_two_more_for_each_one_acknowledged() {
+        let (mut outgoing, mut pace) = sender(30);
+        assert_eq!(send(&mut outgoing, &pace, at(0)), (0..10).collect::<Vec<_>>());
+        ack(&mut outgoing, &mut pace, at(50), 2, 0);
+        assert_eq!(send(&mut outgoing, &pace, at(50)), [10, 11, 12, 13]);
+        assert_eq!(pace.rtt(), Some(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn never_more_than_64_fragments_are_unacknowledged() {
+        let (mut outgoing, mut pace) = sender(60);
+        for number in 60..200 {
+            let _ = outgoing.push(Bytes::from(vec![number]), &Limits { queue_max: usize::MAX, ..Limits::MEMBER });
+        }
+        for next in 1..40 {
+            send(&mut outgoing, &pace, at(0));
+            ack(&mut outgoing, &mut pace, at(1), next, 0);
+        }
+        send(&mut outgoing, &pace, at(1));
+        assert_eq!((outgoing.flight.len(), outgoing.under_way, pace.window()), (49, 49, 49));
+        for next in 40..100 {
+            ack(&mut outgoing, &mut pace, at(1), next, 0);
+            send(&mut outgoing, &pace, at(1));
+            assert!(outgoing.flight.len() <= 64);
+        }
+    }
+
+    #[test]
+    fn a_fragment_is_lost_when_three_later_ones_have_arrived_and_all_of_a_round_halve_the_window_once() {
+        let (mut outgoing, mut pace) = sender(20);
+        send(&mut outgoing, &pace, at(0));
+        ack(&mut outgoing, &mut pace, at(10), 0, 0b1_1000);
+        assert!(send(&mut outgoing, &pace, at(10)).iter().all(|number| *number >= 10), "two later ones: reordered");
+        let before = pace.window();
+        ack(&mut outgoing, &mut pace, at(11), 0, 0b11_1000);
+        let halved = pace.window();
+        assert!(halved <= before / 2 + 1, "{before} became {halved}");
+        for beyond in [0b111_1000, 0b1111_1000, 0b1_1111_1000] {
+            ack(&mut outgoing, &mut pace, at(12), 0, beyond);
+            assert_eq!(pace.window(), halved, "all that was lost belongs to one round");
+        }
+        assert_eq!(send(&mut outgoing, &pace, at(13))[..2], [0, 1], "lost ones go before new ones");
+    }
+
+    #[test]
+    fn a_timeout_sends_everything_again_in_order_and_starts_from_a_small_window() {
+        let (mut outgoing, mut pace) = sender(5);
+        send(&mut outgoing, &pace, at(0));
+        assert_eq!(outgoing.timer(), Some(at(1_000)));
+        ack(&mut outgoing, &mut pace, at(100), 0, 0b10);
+        assert!(!outgoing.on_timeout(&mut pace));
+        assert_eq!(send(&mut outgoing, &pace, at(2_000)), [0, 1]);
+        ack(&mut outgoing, &mut pace, at(2_100), 3, 0);
+        assert_eq!(send(&mut outgoing, &pace, at(2_100)), [3, 4]);
+        ack(&mut outgoing, &mut pace, at(2_200), 5, 0);
+        assert!(outgoing.is_drained() && outgoing.charged() == 0 && outgoing.timer().is_none());
+    }
+
+    #[test]
+    fn a_fragment_sent_twice_says_nothing_about_the_round_trip() {
+        let (mut outgoing, mut pace) = sender(1);
+        send(&mut outgoing, &pace, at(0));
+        outgoing.on_timeout(&mut pace);
+        send(&mut outgoing, &pace, at(1_000));
+        ack(&mut outgoing, &mut pace, at(1_001), 1, 0);
+        assert_eq!(pace.rtt(), None);
+    }
+
+    #[test]
+    fn a_message_is_cut_into_slices_of_itself() {
+        let mut outgoing = Outgoing::default();
+        let message = Bytes::from((0..2_500_u32).map(|index| index as u8).collect::<Vec<_>>());
+        outgoing.push(message.clone(), &Limits::MEMBER).unwrap();
+        send(&mut outgoing, &Pace::new(), at(0));
+        let pieces: Vec<_> = outgoing.flight.iter().map(|fragment| (fragment.bytes.len(), fragment.flags)).collect();
+        assert_eq!(pieces, [(1_024, FIRST), (1_024, 0), (452, LAST)]);
+        assert_eq!(outgoing.flight[1].bytes.as_ptr(), message[1_024..].as_ptr(), "nothing is copied");
+    }
+}

@@ -1,5 +1,6 @@
 //! The way to the peer: a new address is proposed by an authentic record, challenged, and used once it answered.
 
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -113,6 +114,17 @@ impl Path {
             self.proposal = None;
         }
         self.proposal.is_none() && self.answer.is_none() && now >= self.closed_until
+    }
+}
+
+/// Prints addresses and times, not tokens.
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Path")
+            .field("proposal", &self.proposal.as_ref().map(|proposal| (proposal.address, proposal.credit)))
+            .field("closed_until", &self.closed_until)
+            .field("answer_to", &self.answer.map(|(to, _)| to))
+            .finish()
     }
 }
 

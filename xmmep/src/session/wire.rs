@@ -122,7 +122,7 @@ impl<'a> Init<'a> {
         let token_bytes = reader.take(token_len)?;
         let noise_len = usize::from(reader.u16()?);
         let noise = reader.take(noise_len)?;
-        if noise_len < NOISE_OVERHEAD || reader.0.iter().any(|byte| *byte != 0) {
+        if !(NOISE_OVERHEAD..=INIT_NOISE_MAX).contains(&noise_len) || reader.0.iter().any(|byte| *byte != 0) {
             return None;
         }
         let token = match kind {

@@ -182,9 +182,7 @@ impl Wire {
         let now = self.now;
         let end = self.end(side);
         if end.session.deadline().is_some_and(|deadline| deadline <= now) {
-            if let Some(ended) = end.session.on_deadline(now) {
-                end.ended = Some(ended);
-            }
+            end.ended = end.session.on_deadline(now).or(end.ended);
         }
         let mut datagram = Vec::new();
         while let Some(to) = self.end(side).session.poll_transmit(now, &mut datagram) {

@@ -22,6 +22,8 @@ pub mod memory;
 pub mod offline;
 pub mod placements;
 pub mod records;
+#[cfg(feature = "sql")]
+pub mod sql;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -166,7 +166,7 @@ pub async fn a_refusal_looks_like_waiting(open: &Open<dyn Contacts>) {
     assert_eq!(load(&*store, ANN).await, before);
     drop(store);
     let store = open.open().await;
-    assert_eq!(asking(&load(&*store, BOB).await), []);
+    assert_eq!(asking(&load(&*store, BOB).await), [0_u64; 0]);
     store.answer(&person(BOB), UserId(ANN), Answer::Refuse, at(2)).await.unwrap();
     assert_eq!(load(&*store, ANN).await, before);
 }
@@ -178,7 +178,7 @@ pub async fn a_refused_request_is_put_again_a_day_later(open: &Open<dyn Contacts
     let day = at(0).after(ASK_AGAIN_AFTER);
     let early = store.ask(Ask { at: xmmep::types::WallTime(day.0 - 1), ..wish(ANN, BOB) }).await.unwrap();
     assert_eq!((early.standing, early.is_heard(), early.version.0), (Standing::Pending, false, 2));
-    assert_eq!(asking(&load(&*store, BOB).await), []);
+    assert_eq!(asking(&load(&*store, BOB).await), [0_u64; 0]);
     let again = store.ask(Ask { at: day, greeting: text("please"), ..wish(ANN, BOB) }).await.unwrap();
     assert_eq!((again.standing, again.is_heard(), again.version.0), (Standing::Pending, true, 2));
     let bob = load(&*store, BOB).await;
@@ -278,7 +278,7 @@ pub async fn a_block_looks_like_a_pending_request(open: &Open<dyn Contacts>) {
     assert_eq!(seen(&blocked), seen(&unblocked));
     let ann = load(&*store, ANN).await;
     assert_eq!((ann.buddies.len(), ann.version.0), (2, 3));
-    assert_eq!(asking(&load(&*store, BOB).await), [], "the one who blocks is not asked");
+    assert_eq!(asking(&load(&*store, BOB).await), [0_u64; 0], "the one who blocks is not asked");
     let guess = store.answer(&person(BOB), UserId(ANN), Answer::Accept, at(1)).await;
     assert_eq!(guess, Err(RosterError::Refused(RosterRefusal::NoSuchRequest)));
 }

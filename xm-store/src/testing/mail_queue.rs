@@ -70,7 +70,7 @@ pub async fn a_mail_put_off_waits_for_its_time(open: &Open<dyn MailQueue>) {
     store.retry_at(request_id(1), at(120), &text("421 busy")).await.unwrap();
     drop(store);
     let store = open.open().await;
-    assert_eq!(due(&*store, at(119), 10).await, []);
+    assert_eq!(due(&*store, at(119), 10).await, [0_u64; 0]);
     assert_eq!(store.due(at(120), 10).await.unwrap(), [(mail(1, at(0)), 2)]);
     let state = MailState::Waiting { attempts: 2, due: at(120), reason: text("421 busy") };
     assert_eq!(store.state(request_id(1)).await.unwrap(), Some(state));
@@ -80,7 +80,7 @@ pub async fn a_mail_given_up_says_why(open: &Open<dyn MailQueue>) {
     let store = open.open().await;
     store.enqueue(mail(1, at(0))).await.unwrap();
     store.failed(request_id(1), at(9), &text("550 no such user")).await.unwrap();
-    assert_eq!(due(&*store, at(1_000), 10).await, []);
+    assert_eq!(due(&*store, at(1_000), 10).await, [0_u64; 0]);
     let state = MailState::Failed { at: at(9), reason: text("550 no such user") };
     assert_eq!(store.state(request_id(1)).await.unwrap(), Some(state));
 }
@@ -92,7 +92,7 @@ pub async fn a_mail_taken_twice_is_sent_once(open: &Open<dyn MailQueue>) {
     assert_eq!(store.due(at(10), 10).await.unwrap(), [(mail(1, at(0)), 0)]);
     store.sent(request_id(1), at(2)).await.unwrap();
     store.enqueue(mail(1, at(0))).await.unwrap();
-    assert_eq!(due(&*store, at(10), 10).await, []);
+    assert_eq!(due(&*store, at(10), 10).await, [0_u64; 0]);
 }
 
 pub async fn what_no_longer_waits_stays_as_it_is(open: &Open<dyn MailQueue>) {
@@ -113,7 +113,7 @@ pub async fn the_longest_due_comes_first_and_no_more_than_asked(open: &Open<dyn 
     store.retry_at(request_id(2), at(35), &text("450")).await.unwrap();
     assert_eq!(due(&*store, at(39), 10).await, [3, 1, 2]);
     assert_eq!(due(&*store, at(39), 2).await, [3, 1]);
-    assert_eq!(due(&*store, at(39), 0).await, []);
+    assert_eq!(due(&*store, at(39), 0).await, [0_u64; 0]);
 }
 
 pub async fn awkward_mails_are_kept_byte_for_byte(open: &Open<dyn MailQueue>) {
@@ -147,5 +147,5 @@ pub async fn an_unknown_mail_has_no_state(open: &Open<dyn MailQueue>) {
     store.retry_at(request_id(1), at(1), &text("")).await.unwrap();
     store.failed(request_id(1), at(1), &text("")).await.unwrap();
     assert_eq!(store.state(request_id(1)).await.unwrap(), None);
-    assert_eq!(due(&*store, at(10), 10).await, []);
+    assert_eq!(due(&*store, at(10), 10).await, [0_u64; 0]);
 }

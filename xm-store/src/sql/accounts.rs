@@ -1,0 +1,116 @@
+//! [`Accounts`] in PresenceDB.
+
+use async_trait::async_trait;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use xmmep::name::UserName;
+use xmmep::types::{UserId, WallTime};
+
+use super::SqlPresence;
+use super::decode::{email, key_hash, millis, name, number, profile, signed, user, wall};
+use super::entity::account::{Column, Entity, Model};
+use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory};
+use crate::error::StoreError;
+use crate::records::{Account, NewAccount};
+
+fn account(row: &Model) -> Result<Account, StoreError> {
+    Ok(Account {
+        user: user(row.user),
+        name: name(&row.name)?,
+        email: email(&row.email)?,
+        key_hash: key_hash(&row.key_hash)?,
+        profile: profile!(row),
+        created: wall(row.created)?,
+        last_login: row.last_login.map(wall).transpose()?,
+        failed_attempts: number(row.failed_attempts, "failed logins")?,
+        last_failed: row.last_failed.map(wall).transpose()?,
+    })
+}
+
+fn row(new: &NewAccount) -> Model {
+    Model {
+        user: signed(new.user.0),
+        name: new.name.as_str().to_owned(),
+        name_folded: new.name.folded().into_bytes(),
+        email: new.email.as_str().to_owned(),
+        key_hash: new.key_hash.expose().to_vec(),
+        nickname: new.profile.nickname.to_string(),
+        personal_msg: new.profile.personal_msg.to_string(),
+        birthdate: new.profile.birthdate.to_string(),
+        location: new.profile.location.to_string(),
+        gender: new.profile.gender.into(),
+        avatar: new.profile.avatar.map(Vec::from),
+        created: millis(new.created),
+        last_login: None,
+        failed_attempts: 0,
+        last_failed: None,
+    }
+}
+
+#[async_trait]
+impl Accounts for SqlPresence {
+    async fn create(&self, new: NewAccount) -> Result<Creation, StoreError> {
+        let row = row(&new);
+        let writing = self.database.write().await?;
+        let rivals =
+            Entity::find().filter(Column::User.eq(row.user).or(Column::NameFolded.eq(row.name_folded.clone())));
+        match &rivals.all(&writing.txn).await?[..] {
+            [] => {}
+            [one] if one.user == row.user && one.name_folded == row.name_folded => return Ok(Creation::Already),
+            _ => return Ok(Creation::Conflict),
+        }
+        Entity::insert(row.into_active_model()).exec_without_returning(&writing.txn).await?;
+        writing.commit().await?;
+        Ok(Creation::Created)
+    }
+
+    async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
+        let found = Entity::find().filter(Column::NameFolded.eq(name.folded().into_bytes()));
+        found.one(self.database.reader()?).await?.as_ref().map(account).transpose()
+    }
+
+    async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {
+        let found = Entity::find_by_id(signed(user.0)).one(self.database.reader()?).await?;
+        found.as_ref().map(account).transpose()
+    }
+
+    async fn by_users(&self, users: &[UserId]) -> Result<Vec<Account>, StoreError> {
+        let mut wanted: Vec<_> = users.iter().take(BY_USERS_MAX).map(|user| signed(user.0)).collect();
+        let Some(last) = wanted.last().copied() else { return Ok(Vec::new()) };
+        // Statements are cached by their text: a few lengths instead of a thousand.
+        wanted.resize(wanted.len().next_power_of_two(), last);
+        let found = Entity::find().filter(Column::User.is_in(wanted)).all(self.database.reader()?).await?;
+        let mut accounts: Vec<_> = found.iter().map(account).collect::<Result<_, _>>()?;
+        accounts.sort_unstable_by_key(|account| account.user);
+        Ok(accounts)
+    }
+
+    async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
+        let writing = self.database.write().await?;
+        let Some(found) = Entity::find_by_id(signed(user.0)).one(&writing.txn).await? else { return Ok(None) };
+        let before = account(&found)?;
+        Entity::update_many()
+            .col_expr(Column::LastLogin, Expr::value(millis(at)))
+            .col_expr(Column::FailedAttempts, Expr::value(0_i64))
+            .col_expr(Column::LastFailed, Expr::value(Option::<i64>::None))
+            .filter(Column::User.eq(found.user))
+            .exec(&writing.txn)
+            .await?;
+        writing.commit().await?;
+        Ok(Some(LoginHistory { last_login: before.last_login, failed_attempts: before.failed_attempts }))
+    }
+
+    async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {
+        let writing = self.database.write().await?;
+        let Some(found) = Entity::find_by_id(signed(user.0)).one(&writing.txn).await? else { return Ok(0) };
+        let attempts = account(&found)?.failed_attempts.saturating_add(1);
+        Entity::update_many()
+            .col_expr(Column::FailedAttempts, Expr::value(i64::from(attempts)))
+            .col_expr(Column::LastFailed, Expr::value(millis(at)))
+            .filter(Column::User.eq(found.user))
+            .exec(&writing.txn)
+            .await?;
+        writing.commit().await?;
+        Ok(attempts)
+    }
+}

@@ -1,0 +1,314 @@
+//! [`Contacts`] in PresenceDB: buddies, requests, blocks. Groups and versions are in `contacts_groups.rs`.
+
+use async_trait::async_trait;
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect,
+};
+use xmmep::bounded::Text;
+use xmmep::types::{GroupId, RosterVersion, UserId, WallTime};
+
+use super::SqlPresence;
+use super::contacts_groups as groups;
+use super::decode::{corrupt, millis, number, person, signed, text, user, wall};
+use super::entity::block;
+use super::entity::relation::{Column, Entity, Model};
+use crate::contacts::{Answer, Answered, Ask, Asked, Contacts, Heard, Standing};
+use crate::error::{RosterError, RosterRefusal, StoreError};
+use crate::records::{
+    ASK_AGAIN_AFTER, BLOCKED_MAX, BUDDIES_MAX, BuddyEntry, BuddyRequest, BuddyState, Person, Roster, Watcher,
+};
+
+const PENDING: i16 = 0;
+const REFUSED: i16 = 1;
+const ACCEPTED: i16 = 2;
+
+fn state(row: &Model) -> Result<BuddyState, StoreError> {
+    match row.state {
+        PENDING | REFUSED => Ok(BuddyState::Pending),
+        ACCEPTED => Ok(BuddyState::Accepted),
+        other => Err(corrupt(format_args!("the state {other} of a buddy"))),
+    }
+}
+
+fn entry(row: &Model) -> Result<BuddyEntry, StoreError> {
+    Ok(BuddyEntry {
+        buddy: person(row.buddy, &row.buddy_name)?,
+        group: GroupId(number(row.group_id, "a group id")?),
+        display_name: text(&row.display_name)?,
+        state: state(row)?,
+        asked_at: wall(row.asked_at)?,
+        greeting: text(&row.greeting)?,
+    })
+}
+
+async fn relation(txn: &DatabaseTransaction, owner: UserId, buddy: UserId) -> Result<Option<Model>, StoreError> {
+    Ok(Entity::find_by_id((signed(owner.0), signed(buddy.0))).one(txn).await?)
+}
+
+async fn is_blocked(txn: &DatabaseTransaction, by: UserId, other: UserId) -> Result<bool, StoreError> {
+    Ok(block::Entity::find_by_id((signed(by.0), signed(other.0))).one(txn).await?.is_some())
+}
+
+async fn insert(txn: &DatabaseTransaction, row: Model) -> Result<(), RosterError> {
+    if Entity::find().filter(Column::Owner.eq(row.owner)).count(txn).await? >= BUDDIES_MAX as u64 {
+        return Err(RosterRefusal::LimitReached(BUDDIES_MAX).into());
+    }
+    Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+    Ok(())
+}
+
+async fn set_state(txn: &DatabaseTransaction, row: &Model, state: i16) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::State, Expr::value(state))
+        .filter(Column::Owner.eq(row.owner))
+        .filter(Column::Buddy.eq(row.buddy))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// Puts `asker` on the list of `me` as accepted. Returns whether that changed anything.
+async fn add_back(txn: &DatabaseTransaction, me: &Person, asker: &Model, at: WallTime) -> Result<bool, RosterError> {
+    if let Some(own) = relation(txn, me.user, user(asker.owner)).await? {
+        set_state(txn, &own, ACCEPTED).await?;
+        return Ok(own.state != ACCEPTED);
+    }
+    let row = Model {
+        owner: signed(me.user.0),
+        buddy: asker.owner,
+        owner_name: me.name.as_str().to_owned(),
+        buddy_name: asker.owner_name.clone(),
+        group_id: GroupId::DEFAULT.0.into(),
+        display_name: String::new(),
+        state: ACCEPTED,
+        asked_at: millis(at),
+        greeting: String::new(),
+    };
+    insert(txn, row).await?;
+    Ok(true)
+}
+
+impl SqlPresence {
+    /// A request for somebody on the list already: put again if it was refused long enough ago.
+    async fn ask_again(
+        txn: &DatabaseTransaction,
+        mut row: Model,
+        ask: &Ask,
+        heard: Heard,
+    ) -> Result<(Standing, BuddyEntry, Heard), StoreError> {
+        if row.state == ACCEPTED {
+            return Ok((Standing::Accepted, entry(&row)?, Heard::No));
+        }
+        if row.state != REFUSED || wall(row.asked_at)?.after(ASK_AGAIN_AFTER) > ask.at {
+            return Ok((Standing::Pending, entry(&row)?, Heard::No));
+        }
+        row.asked_at = millis(ask.at);
+        row.greeting = ask.greeting.to_string();
+        Entity::update_many()
+            .col_expr(Column::State, Expr::value(PENDING))
+            .col_expr(Column::AskedAt, Expr::value(row.asked_at))
+            .col_expr(Column::Greeting, Expr::value(row.greeting.clone()))
+            .filter(Column::Owner.eq(row.owner))
+            .filter(Column::Buddy.eq(row.buddy))
+            .exec(txn)
+            .await?;
+        Ok((Standing::Pending, entry(&row)?, heard))
+    }
+
+    /// Everybody who has `user` as a buddy: watchers, and of these the open requests.
+    async fn watching(
+        txn: &DatabaseTransaction,
+        user: UserId,
+        blocked: &[Person],
+    ) -> Result<(Vec<Watcher>, Vec<BuddyRequest>), StoreError> {
+        let (mut watchers, mut requests) = (Vec::new(), Vec::new());
+        for row in Entity::find().filter(Column::Buddy.eq(signed(user.0))).all(txn).await? {
+            let who = person(row.owner, &row.owner_name)?;
+            let is_open = row.state == PENDING && !blocked.contains(&who);
+            if is_open {
+                let (greeting, asked_at) = (text(&row.greeting)?, wall(row.asked_at)?);
+                requests.push(BuddyRequest { from: who.clone(), greeting, asked_at });
+            }
+            watchers.push(Watcher { who, state: state(&row)? });
+        }
+        watchers.sort_unstable_by_key(|watcher| watcher.who.user);
+        requests.sort_unstable_by_key(|request| request.from.user);
+        Ok((watchers, requests))
+    }
+}
+
+#[async_trait]
+impl Contacts for SqlPresence {
+    async fn load(&self, who: UserId) -> Result<Roster, StoreError> {
+        // A transaction, so that the lists fit each other and the version.
+        let txn = &sea_orm::TransactionTrait::begin(self.database.reader()?).await?;
+        let own_blocks = block::Entity::find().filter(block::Column::Owner.eq(signed(who.0))).all(txn).await?;
+        let blocked = own_blocks.iter().map(|row| person(row.other, &row.other_name));
+        let mut blocked: Vec<_> = blocked.collect::<Result<_, _>>()?;
+        blocked.sort_unstable_by_key(|person| person.user);
+        let (watchers, requests) = Self::watching(txn, who, &blocked).await?;
+        let entries = Entity::find().filter(Column::Owner.eq(signed(who.0))).all(txn).await?;
+        let mut buddies: Vec<_> = entries.iter().map(entry).collect::<Result<_, _>>()?;
+        buddies.sort_unstable_by_key(|entry| entry.buddy.user);
+        let blocked_by = block::Entity::find().filter(block::Column::Other.eq(signed(who.0)));
+        let blocked_by: Vec<i64> = blocked_by.select_only().column(block::Column::Owner).into_tuple().all(txn).await?;
+        let mut blocked_by: Vec<_> = blocked_by.into_iter().map(user).collect();
+        blocked_by.sort_unstable();
+        let version = groups::version(txn, who).await?;
+        Ok(Roster { version, groups: groups::all(txn, who).await?, buddies, watchers, blocked, blocked_by, requests })
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<Asked, RosterError> {
+        let (me, buddy) = (ask.me.user, ask.buddy.user);
+        if me == buddy {
+            return Err(RosterRefusal::Oneself.into());
+        }
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        let heard = if is_blocked(txn, buddy, me).await? { Heard::No } else { Heard::Yes };
+        let asked = if let Some(row) = relation(txn, me, buddy).await? {
+            let (standing, entry, heard) = Self::ask_again(txn, row, &ask, heard).await?;
+            Asked { standing, entry, version: groups::version(txn, me).await?, heard }
+        } else {
+            groups::check(txn, me, ask.group).await?;
+            let row = Model {
+                owner: signed(me.0),
+                buddy: signed(buddy.0),
+                owner_name: ask.me.name.as_str().to_owned(),
+                buddy_name: ask.buddy.name.as_str().to_owned(),
+                group_id: ask.group.0.into(),
+                display_name: ask.display_name.to_string(),
+                state: PENDING,
+                asked_at: millis(ask.at),
+                greeting: ask.greeting.to_string(),
+            };
+            insert(txn, row.clone()).await?;
+            Asked { standing: Standing::New, entry: entry(&row)?, version: groups::changed(txn, me).await?, heard }
+        };
+        writing.commit().await?;
+        Ok(asked)
+    }
+
+    async fn answer(&self, me: &Person, asker: UserId, answer: Answer, at: WallTime) -> Result<Answered, RosterError> {
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        if is_blocked(txn, me.user, asker).await? {
+            return Err(RosterRefusal::NoSuchRequest.into());
+        }
+        let request = relation(txn, asker, me.user).await?.ok_or(RosterRefusal::NoSuchRequest)?;
+        let open = request.state != ACCEPTED;
+        let mut accepted = None;
+        if answer == Answer::Refuse {
+            if open {
+                set_state(txn, &request, REFUSED).await?;
+            }
+        } else {
+            if answer == Answer::AcceptAndAdd && add_back(txn, me, &request, at).await? {
+                groups::changed(txn, me.user).await?;
+            }
+            if open {
+                set_state(txn, &request, ACCEPTED).await?;
+                accepted = Some(groups::changed(txn, asker).await?);
+            }
+        }
+        let version = groups::version(txn, me.user).await?;
+        writing.commit().await?;
+        Ok(Answered { version, accepted })
+    }
+
+    async fn remove(&self, me: UserId, buddy: UserId) -> Result<RosterVersion, RosterError> {
+        let writing = self.database.write().await?;
+        let gone = Entity::delete_by_id((signed(me.0), signed(buddy.0))).exec(&writing.txn).await?.rows_affected;
+        let version = groups::changed_if(&writing.txn, me, gone > 0).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+
+    async fn modify(
+        &self,
+        me: UserId,
+        buddy: UserId,
+        display_name: Option<Text<128>>,
+        group: Option<GroupId>,
+    ) -> Result<RosterVersion, RosterError> {
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        if let Some(group) = group {
+            groups::check(txn, me, group).await?;
+        }
+        let row = relation(txn, me, buddy).await?.ok_or(RosterRefusal::NoSuchBuddy)?;
+        let name = display_name.map_or_else(|| row.display_name.clone(), |name| name.to_string());
+        let group = group.map_or(row.group_id, |group| group.0.into());
+        let changed = name != row.display_name || group != row.group_id;
+        if changed {
+            Entity::update_many()
+                .col_expr(Column::DisplayName, Expr::value(name))
+                .col_expr(Column::GroupId, Expr::value(group))
+                .filter(Column::Owner.eq(row.owner))
+                .filter(Column::Buddy.eq(row.buddy))
+                .exec(txn)
+                .await?;
+        }
+        let version = groups::changed_if(txn, me, changed).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+
+    async fn block(&self, me: UserId, other: &Person, at: WallTime) -> Result<RosterVersion, RosterError> {
+        if me == other.user {
+            return Err(RosterRefusal::Oneself.into());
+        }
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        if is_blocked(txn, me, other.user).await? {
+            return Ok(groups::version(txn, me).await?);
+        }
+        let blocked = block::Entity::find().filter(block::Column::Owner.eq(signed(me.0)));
+        if blocked.count(txn).await? >= BLOCKED_MAX as u64 {
+            return Err(RosterRefusal::LimitReached(BLOCKED_MAX).into());
+        }
+        let row = block::Model {
+            owner: signed(me.0),
+            other: signed(other.user.0),
+            other_name: other.name.as_str().to_owned(),
+            at: millis(at),
+        };
+        block::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+        let version = groups::changed(txn, me).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+
+    async fn unblock(&self, me: UserId, other: UserId, group: Option<GroupId>) -> Result<RosterVersion, RosterError> {
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        if let Some(group) = group {
+            groups::check(txn, me, group).await?;
+        }
+        let ended = block::Entity::delete_by_id((signed(me.0), signed(other.0))).exec(txn).await?.rows_affected > 0;
+        if let Some(group) = group.filter(|_| ended) {
+            Entity::update_many()
+                .col_expr(Column::GroupId, Expr::value(i64::from(group.0)))
+                .filter(Column::Owner.eq(signed(me.0)))
+                .filter(Column::Buddy.eq(signed(other.0)))
+                .exec(txn)
+                .await?;
+        }
+        let version = groups::changed_if(txn, me, ended).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+
+    async fn create_group(&self, me: UserId, name: Text<64>) -> Result<(GroupId, RosterVersion), RosterError> {
+        self.create(me, name).await
+    }
+
+    async fn rename_group(&self, me: UserId, group: GroupId, name: Text<64>) -> Result<RosterVersion, RosterError> {
+        self.rename(me, group, name).await
+    }
+
+    async fn delete_group(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError> {
+        self.delete(me, group).await
+    }
+}

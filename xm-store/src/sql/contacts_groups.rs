@@ -1,0 +1,154 @@
+//! Groups and versions of rosters in PresenceDB.
+
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
+};
+use xmmep::bounded::Text;
+use xmmep::types::{GroupId, RosterVersion, UserId};
+
+use super::SqlPresence;
+use super::decode::{corrupt, number, signed, text};
+use super::entity::roster_group::{Column, Entity, Model};
+use super::entity::{relation, roster};
+use crate::error::{RosterError, RosterRefusal, StoreError};
+use crate::records::{GROUPS_MAX, Group};
+
+/// The version of a roster.
+pub(super) async fn version(db: &impl ConnectionTrait, owner: UserId) -> Result<RosterVersion, StoreError> {
+    let row = roster::Entity::find_by_id(signed(owner.0)).one(db).await?;
+    let changes: u64 = row.map_or(Ok(0), |row| number(row.changes, "a roster's version"))?;
+    Ok(RosterVersion(1 + changes))
+}
+
+/// Raises the version of a roster by one and returns it.
+pub(super) async fn changed(txn: &DatabaseTransaction, owner: UserId) -> Result<RosterVersion, StoreError> {
+    let raised = roster::Entity::update_many()
+        .col_expr(roster::Column::Changes, Expr::col(roster::Column::Changes).add(1))
+        .filter(roster::Column::Owner.eq(signed(owner.0)))
+        .exec(txn)
+        .await?;
+    if raised.rows_affected == 0 {
+        let row = roster::Model { owner: signed(owner.0), changes: 1, last_group: 0 };
+        roster::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+    }
+    version(txn, owner).await
+}
+
+/// [`changed`] or [`version`].
+pub(super) async fn changed_if(
+    txn: &DatabaseTransaction,
+    owner: UserId,
+    is_changed: bool,
+) -> Result<RosterVersion, StoreError> {
+    if is_changed { changed(txn, owner).await } else { version(txn, owner).await }
+}
+
+/// The groups of a roster, by id.
+pub(super) async fn all(db: &impl ConnectionTrait, owner: UserId) -> Result<Vec<Group>, StoreError> {
+    let rows = Entity::find().filter(Column::Owner.eq(signed(owner.0))).all(db).await?;
+    let mut groups: Vec<_> = rows.iter().map(group).collect::<Result<_, _>>()?;
+    groups.sort_unstable_by_key(|group| group.group);
+    Ok(groups)
+}
+
+/// Refuses a group that does not exist.
+pub(super) async fn check(txn: &DatabaseTransaction, owner: UserId, group: GroupId) -> Result<(), RosterError> {
+    if group == GroupId::DEFAULT || find(txn, owner, group).await?.is_some() {
+        return Ok(());
+    }
+    Err(RosterRefusal::NoSuchGroup(group).into())
+}
+
+fn group(row: &Model) -> Result<Group, StoreError> {
+    let name = std::str::from_utf8(&row.name).map_err(corrupt)?;
+    Ok(Group { group: GroupId(number(row.group_id, "a group id")?), name: text(name)? })
+}
+
+async fn find(txn: &DatabaseTransaction, owner: UserId, group: GroupId) -> Result<Option<Model>, StoreError> {
+    Ok(Entity::find_by_id((signed(owner.0), i64::from(group.0))).one(txn).await?)
+}
+
+async fn find_name(txn: &DatabaseTransaction, owner: UserId, name: &str) -> Result<Option<Model>, StoreError> {
+    let of_owner = Entity::find().filter(Column::Owner.eq(signed(owner.0)));
+    Ok(of_owner.filter(Column::Name.eq(name.as_bytes().to_vec())).one(txn).await?)
+}
+
+/// Takes the next group id. The roster's row exists: the version was raised before.
+async fn next_id(txn: &DatabaseTransaction, owner: UserId) -> Result<i64, StoreError> {
+    roster::Entity::update_many()
+        .col_expr(roster::Column::LastGroup, Expr::col(roster::Column::LastGroup).add(1))
+        .filter(roster::Column::Owner.eq(signed(owner.0)))
+        .exec(txn)
+        .await?;
+    let row = roster::Entity::find_by_id(signed(owner.0)).one(txn).await?;
+    row.map(|row| row.last_group).ok_or_else(|| corrupt(format_args!("no roster of user {owner}")))
+}
+
+impl SqlPresence {
+    pub(super) async fn create(&self, me: UserId, name: Text<64>) -> Result<(GroupId, RosterVersion), RosterError> {
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        if let Some(row) = find_name(txn, me, &name).await? {
+            return Ok((group(&row)?.group, version(txn, me).await?));
+        }
+        if Entity::find().filter(Column::Owner.eq(signed(me.0))).count(txn).await? >= GROUPS_MAX as u64 {
+            return Err(RosterRefusal::LimitReached(GROUPS_MAX).into());
+        }
+        let version = changed(txn, me).await?;
+        let group_id = next_id(txn, me).await?;
+        let row = Model { owner: signed(me.0), group_id, name: name.as_bytes().to_vec() };
+        let created = group(&row)?.group;
+        Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+        writing.commit().await?;
+        Ok((created, version))
+    }
+
+    pub(super) async fn rename(
+        &self,
+        me: UserId,
+        group: GroupId,
+        name: Text<64>,
+    ) -> Result<RosterVersion, RosterError> {
+        if group == GroupId::DEFAULT {
+            return Err(RosterRefusal::DefaultGroup.into());
+        }
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        check(txn, me, group).await?;
+        match find_name(txn, me, &name).await? {
+            Some(row) if row.group_id == i64::from(group.0) => return Ok(version(txn, me).await?),
+            Some(_) => return Err(RosterRefusal::GroupNameTaken.into()),
+            None => {}
+        }
+        Entity::update_many()
+            .col_expr(Column::Name, Expr::value(name.as_bytes().to_vec()))
+            .filter(Column::Owner.eq(signed(me.0)))
+            .filter(Column::GroupId.eq(i64::from(group.0)))
+            .exec(txn)
+            .await?;
+        let version = changed(txn, me).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+
+    pub(super) async fn delete(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError> {
+        if group == GroupId::DEFAULT {
+            return Err(RosterRefusal::DefaultGroup.into());
+        }
+        let writing = self.database.write().await?;
+        let txn = &writing.txn;
+        let gone = Entity::delete_by_id((signed(me.0), i64::from(group.0))).exec(txn).await?.rows_affected > 0;
+        if gone {
+            relation::Entity::update_many()
+                .col_expr(relation::Column::GroupId, Expr::value(i64::from(GroupId::DEFAULT.0)))
+                .filter(relation::Column::Owner.eq(signed(me.0)))
+                .filter(relation::Column::GroupId.eq(i64::from(group.0)))
+                .exec(txn)
+                .await?;
+        }
+        let version = changed_if(txn, me, gone).await?;
+        writing.commit().await?;
+        Ok(version)
+    }
+}

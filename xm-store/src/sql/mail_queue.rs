@@ -1,0 +1,115 @@
+//! [`MailQueue`] in RegisterDB.
+
+use async_trait::async_trait;
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
+use xmmep::bounded::{PrivateText, Text};
+use xmmep::types::{RequestId, WallTime};
+
+use super::SqlMailQueue;
+use super::decode::{bytes, corrupt, email, millis, number, text, wall};
+use super::entity::mail::{Column, Entity, Model};
+use crate::error::StoreError;
+use crate::mail_queue::MailQueue;
+use crate::records::{Mail, MailState};
+
+const WAITING: i16 = 0;
+const SENT: i16 = 1;
+const FAILED: i16 = 2;
+
+fn mail(row: &Model) -> Result<(Mail, u32), StoreError> {
+    let mail = Mail {
+        id: RequestId(bytes(&row.id, "a mail id")?),
+        to: email(&row.recipient)?,
+        subject: text(&row.subject)?,
+        body: PrivateText::new(&row.body).map_err(corrupt)?,
+        created: wall(row.created)?,
+    };
+    Ok((mail, number(row.attempts, "attempts")?))
+}
+
+impl SqlMailQueue {
+    /// Ends the waiting of a mail and erases its text.
+    async fn settle(&self, id: RequestId, state: i16, at: WallTime, reason: &str) -> Result<(), StoreError> {
+        let writing = self.0.write().await?;
+        Entity::update_many()
+            .col_expr(Column::State, Expr::value(state))
+            .col_expr(Column::Due, Expr::value(millis(at)))
+            .col_expr(Column::Reason, Expr::value(reason))
+            .col_expr(Column::Body, Expr::value(""))
+            .filter(Column::Id.eq(id.0.to_vec()))
+            .filter(Column::State.eq(WAITING))
+            .exec(&writing.txn)
+            .await?;
+        writing.commit().await
+    }
+}
+
+#[async_trait]
+impl MailQueue for SqlMailQueue {
+    async fn enqueue(&self, mail: Mail) -> Result<(), StoreError> {
+        let row = Model {
+            id: mail.id.0.to_vec(),
+            recipient: mail.to.as_str().to_owned(),
+            subject: mail.subject.to_string(),
+            body: mail.body.expose().to_owned(),
+            created: millis(mail.created),
+            state: WAITING,
+            attempts: 0,
+            due: millis(mail.created),
+            reason: String::new(),
+        };
+        let writing = self.0.write().await?;
+        if Entity::find_by_id(row.id.clone()).one(&writing.txn).await?.is_some() {
+            return Ok(());
+        }
+        Entity::insert(row.into_active_model()).exec_without_returning(&writing.txn).await?;
+        writing.commit().await
+    }
+
+    async fn due(&self, now: WallTime, max: usize) -> Result<Vec<(Mail, u32)>, StoreError> {
+        let waiting = Entity::find().filter(Column::State.eq(WAITING)).filter(Column::Due.lte(millis(now)));
+        let first = waiting.order_by_asc(Column::Due).order_by_asc(Column::Id).limit(max as u64);
+        first.all(self.0.reader()?).await?.iter().map(mail).collect()
+    }
+
+    async fn sent(&self, id: RequestId, at: WallTime) -> Result<(), StoreError> {
+        self.settle(id, SENT, at, "").await
+    }
+
+    async fn retry_at(&self, id: RequestId, due: WallTime, reason: &Text<256>) -> Result<(), StoreError> {
+        let writing = self.0.write().await?;
+        Entity::update_many()
+            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+            .col_expr(Column::Due, Expr::value(millis(due)))
+            .col_expr(Column::Reason, Expr::value(reason.as_str()))
+            .filter(Column::Id.eq(id.0.to_vec()))
+            .filter(Column::State.eq(WAITING))
+            .exec(&writing.txn)
+            .await?;
+        writing.commit().await
+    }
+
+    async fn failed(&self, id: RequestId, at: WallTime, reason: &Text<256>) -> Result<(), StoreError> {
+        self.settle(id, FAILED, at, reason.as_str()).await
+    }
+
+    async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError> {
+        let Some(row) = Entity::find_by_id(id.0.to_vec()).one(self.0.reader()?).await? else { return Ok(None) };
+        let (at, reason) = (wall(row.due)?, text(&row.reason)?);
+        Ok(Some(match row.state {
+            WAITING => MailState::Waiting { attempts: number(row.attempts, "attempts")?, due: at, reason },
+            SENT => MailState::Sent { at },
+            FAILED => MailState::Failed { at, reason },
+            other => return Err(corrupt(format_args!("the state {other} of a mail"))),
+        }))
+    }
+
+    async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {
+        let writing = self.0.write().await?;
+        let done = Entity::delete_many().filter(Column::State.ne(WAITING)).filter(Column::Due.lt(millis(before)));
+        let gone = done.exec(&writing.txn).await?.rows_affected;
+        writing.commit().await?;
+        Ok(gone)
+    }
+}

@@ -1,0 +1,223 @@
+//! [`Offline`] in PresenceDB: for deployments in which a spare must be able to take over.
+
+use async_trait::async_trait;
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, SimpleExpr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+};
+use xmmep::types::{MsgId, UserId, WallTime};
+
+use super::SqlPresence;
+use super::decode::{bytes, corrupt, millis, number, signed, user, wall};
+use super::entity::parcel::{ActiveModel, Column, Entity, Model};
+use crate::error::StoreError;
+use crate::offline::{Appended, Expired, Offline};
+use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
+
+/// Levels, by column value.
+const LEVELS: [Level; 5] = [Level::Stored, Level::Received, Level::Read, Level::Refused, Level::Expired];
+/// Rows read at once while filling a page.
+const PAGE_ROWS: usize = 64;
+
+fn column(level: Level) -> i16 {
+    match level {
+        Level::Stored => 0,
+        Level::Received => 1,
+        Level::Read => 2,
+        Level::Refused => 3,
+        Level::Expired => 4,
+    }
+}
+
+fn level(row: &Model) -> Result<Level, StoreError> {
+    let found = usize::try_from(row.level).ok().and_then(|index| LEVELS.get(index));
+    found.copied().ok_or_else(|| corrupt(format_args!("the level {} of a parcel", row.level)))
+}
+
+fn place(row: &Model) -> Result<Place, StoreError> {
+    number(row.place, "a place").map(Place)
+}
+
+fn parcel_id(row: &Model) -> Result<ParcelId, StoreError> {
+    Ok(ParcelId { from: user(row.sender), id: MsgId(bytes(&row.msg, "a message id")?) })
+}
+
+fn parcel(row: Model) -> Result<(Place, Parcel), StoreError> {
+    let ParcelId { from, id } = parcel_id(&row)?;
+    Ok((place(&row)?, Parcel { from, id, sent: wall(row.sent)?, body: row.body }))
+}
+
+/// The row of one parcel, whatever its level.
+fn which(to: UserId, parcel: ParcelId) -> Condition {
+    Condition::all()
+        .add(Column::Recipient.eq(signed(to.0)))
+        .add(Column::Sender.eq(signed(parcel.from.0)))
+        .add(Column::Msg.eq(parcel.id.0.to_vec()))
+}
+
+/// What waits for `to`.
+fn waiting(to: UserId) -> Select<Entity> {
+    Entity::find().filter(Column::Recipient.eq(signed(to.0))).filter(Column::Level.eq(column(Level::Stored)))
+}
+
+fn sum_of_bytes() -> SimpleExpr {
+    Func::coalesce([Column::Bytes.sum().cast_as("BIGINT"), Expr::value(0_i64)]).into()
+}
+
+/// Messages and bytes that wait.
+async fn totals(db: &impl ConnectionTrait, waiting: Select<Entity>) -> Result<(u64, u64), StoreError> {
+    let totals = waiting.select_only().expr(Column::Place.count()).expr(sum_of_bytes());
+    let (messages, bytes): (i64, i64) = totals.into_tuple().one(db).await?.unwrap_or_default();
+    Ok((number(messages, "a count")?, number(bytes, "a sum of bytes")?))
+}
+
+async fn append(txn: &DatabaseTransaction, to: UserId, new: Parcel, quotas: &Quotas) -> Result<Appended, StoreError> {
+    if new.body.len() > PARCEL_BODY_MAX {
+        return Ok(Appended::TooLarge);
+    }
+    let hash = blake3::hash(&new.body);
+    let known = Entity::find().filter(which(to, ParcelId { from: new.from, id: new.id })).one(txn).await?;
+    if let Some(known) = known {
+        let same = known.hash == hash.as_bytes();
+        return Ok(if same { Appended::Already(place(&known)?, level(&known)?) } else { Appended::IdConflict });
+    }
+    let (messages, bytes) = totals(txn, waiting(to)).await?;
+    let (from_sender, _) = totals(txn, waiting(to).filter(Column::Sender.eq(signed(new.from.0)))).await?;
+    let fits = messages < quotas.messages
+        && bytes + new.body.len() as u64 <= quotas.bytes
+        && from_sender < quotas.messages_per_sender;
+    if !fits {
+        return Ok(Appended::QuotaFull);
+    }
+    let row = ActiveModel {
+        place: NotSet,
+        recipient: Set(signed(to.0)),
+        sender: Set(signed(new.from.0)),
+        msg: Set(new.id.0.to_vec()),
+        sent: Set(millis(new.sent)),
+        bytes: Set(new.body.len() as i64),
+        body: Set(new.body),
+        hash: Set(hash.as_bytes().to_vec()),
+        level: Set(column(Level::Stored)),
+        at: Set(millis(new.sent)),
+    };
+    let place = Entity::insert(row).exec(txn).await?.last_insert_id;
+    Ok(Appended::Stored(Place(number(place, "a place")?)))
+}
+
+/// Raises one row, if its level can rise. Its body goes.
+async fn raise(txn: &DatabaseTransaction, row: &Model, to: Level, at: WallTime) -> Result<bool, StoreError> {
+    if !level(row)?.rises_to(to) {
+        return Ok(false);
+    }
+    Entity::update_many()
+        .col_expr(Column::Level, Expr::value(column(to)))
+        .col_expr(Column::At, Expr::value(millis(at)))
+        .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
+        .col_expr(Column::Bytes, Expr::value(0_i64))
+        .filter(Column::Place.eq(row.place))
+        .exec(txn)
+        .await?;
+    Ok(true)
+}
+
+#[async_trait]
+impl Offline for SqlPresence {
+    async fn append(&self, to: UserId, parcels: Vec<Parcel>) -> Result<Vec<Appended>, StoreError> {
+        let writing = self.database.write().await?;
+        let mut answers = Vec::with_capacity(parcels.len());
+        for parcel in parcels {
+            answers.push(append(&writing.txn, to, parcel, &self.quotas).await?);
+        }
+        writing.commit().await?;
+        Ok(answers)
+    }
+
+    async fn page(
+        &self,
+        to: UserId,
+        after: Place,
+        messages_max: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<(Place, Parcel)>, StoreError> {
+        let messages_max = messages_max.max(1);
+        let (mut page, mut bytes) = (Vec::new(), 0_usize);
+        let mut after = i64::try_from(after.0).unwrap_or(i64::MAX);
+        loop {
+            let wanted = PAGE_ROWS.min(messages_max - page.len());
+            let next = waiting(to).filter(Column::Place.gt(after)).order_by_asc(Column::Place).limit(wanted as u64);
+            let rows = next.all(self.database.reader()?).await?;
+            let is_last = rows.len() < wanted;
+            for row in rows {
+                bytes = bytes.saturating_add(row.body.len());
+                if bytes > bytes_max && !page.is_empty() {
+                    return Ok(page);
+                }
+                after = row.place;
+                page.push(parcel(row)?);
+            }
+            if is_last || page.len() >= messages_max {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn summary(&self, to: UserId) -> Result<Summary, StoreError> {
+        let reader = self.database.reader()?;
+        let (messages, bytes) = totals(reader, waiting(to)).await?;
+        let oldest = waiting(to).select_only().expr(Column::Sent.min()).into_tuple::<Option<i64>>().one(reader).await?;
+        Ok(Summary { messages, bytes, oldest: oldest.flatten().map(wall).transpose()? })
+    }
+
+    async fn settle(
+        &self,
+        to: UserId,
+        parcels: &[ParcelId],
+        level: Level,
+        at: WallTime,
+    ) -> Result<Vec<ParcelId>, StoreError> {
+        let writing = self.database.write().await?;
+        let mut raised = Vec::new();
+        for parcel in parcels {
+            let row = Entity::find().filter(which(to, *parcel)).one(&writing.txn).await?;
+            if let Some(row) = row
+                && raise(&writing.txn, &row, level, at).await?
+            {
+                raised.push(*parcel);
+            }
+        }
+        writing.commit().await?;
+        Ok(raised)
+    }
+
+    async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {
+        let row = Entity::find().filter(which(to, parcel)).one(self.database.reader()?).await?;
+        row.as_ref().map(level).transpose()
+    }
+
+    async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError> {
+        let writing = self.database.write().await?;
+        let old =
+            Entity::find().filter(Column::Level.eq(column(Level::Stored))).filter(Column::Sent.lt(millis(before)));
+        let old = old.order_by_asc(Column::Sent).limit(max as u64).all(&writing.txn).await?;
+        let mut expired = Vec::with_capacity(old.len());
+        for row in &old {
+            raise(&writing.txn, row, Level::Expired, now).await?;
+            expired.push(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? });
+        }
+        writing.commit().await?;
+        Ok(expired)
+    }
+
+    async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
+        let kept_since = WallTime(now.0.saturating_sub(LEVEL_KEPT.as_millis() as u64));
+        let writing = self.database.write().await?;
+        Entity::delete_many()
+            .filter(Column::Level.ne(column(Level::Stored)))
+            .filter(Column::At.lt(millis(kept_since)))
+            .exec(&writing.txn)
+            .await?;
+        writing.commit().await
+    }
+}

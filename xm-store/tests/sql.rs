@@ -1,0 +1,209 @@
+//! The SQL stores pass the conformance suite on SQLite, refuse what is not theirs, and keep secrets to their owner.
+#![cfg(all(feature = "testing", feature = "sql"))]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use xm_store::error::OpenError;
+use xm_store::sql::{open_presence, open_register, open_router};
+use xm_store::testing::{Open, opener};
+use xm_store::{Accounts, Contacts, MailQueue, Offline, Placements};
+
+/// An empty directory that lives as long as the test's opener.
+fn place() -> Arc<tempfile::TempDir> {
+    Arc::new(tempfile::tempdir().expect("a temporary directory"))
+}
+
+fn url(directory: &Path, name: &str) -> String {
+    format!("sqlite:{}", directory.join(name).display())
+}
+
+fn router() -> Open<dyn Placements> {
+    let directory = place();
+    opener(move || {
+        let directory = directory.clone();
+        async move {
+            let store = open_router(&url(directory.path(), "RouterDB")).await.expect("it opens");
+            Arc::new(store) as Arc<dyn Placements>
+        }
+    })
+}
+
+/// Opens PresenceDB as one of the traits it implements.
+macro_rules! presence {
+    ($store:ty) => {{
+        let directory = place();
+        opener(move || {
+            let directory = directory.clone();
+            async move {
+                let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.expect("it opens");
+                Arc::new(store) as Arc<$store>
+            }
+        })
+    }};
+}
+
+fn register() -> Open<dyn MailQueue> {
+    let directory = place();
+    opener(move || {
+        let directory = directory.clone();
+        async move {
+            let store = open_register(&url(directory.path(), "RegisterDB")).await.expect("it opens");
+            Arc::new(store) as Arc<dyn MailQueue>
+        }
+    })
+}
+
+xm_store::suite!(placements, placements, router());
+xm_store::suite!(accounts, accounts, presence!(dyn Accounts));
+xm_store::suite!(contacts, contacts, presence!(dyn Contacts));
+xm_store::suite!(offline, offline, presence!(dyn Offline));
+xm_store::suite!(mail_queue, mail_queue, register());
+
+/// The error of opening `name` as RouterDB.
+async fn refusal(directory: &Path, name: &str) -> OpenError {
+    match open_router(&url(directory, name)).await {
+        Ok(_) => panic!("{name} must be refused"),
+        Err(error) => {
+            assert!(error.to_string().contains(name), "the error names the file: {error}");
+            error
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_database_is_refused_by_name_and_left_alone() {
+    let directory = place();
+    for (name, content) in [("text", vec![b'x'; 10_000]), ("zeros", vec![0; 5_000]), ("short", b"hello".to_vec())] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, &content).unwrap();
+        let error = refusal(directory.path(), name).await;
+        assert!(matches!(error, OpenError::Foreign { .. }), "{name}: {error:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), content, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_role_is_refused_by_name() {
+    let directory = place();
+    open_presence(&url(directory.path(), "mixed_up")).await.unwrap().close().await;
+    let error = refusal(directory.path(), "mixed_up").await;
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_program_is_refused_by_name() {
+    let directory = place();
+    execute(directory.path(), "theirs", &["CREATE TABLE cats (name TEXT)"]).await;
+    let error = refusal(directory.path(), "theirs").await;
+    assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_a_newer_version_is_refused_by_name() {
+    let directory = place();
+    open_router(&url(directory.path(), "future")).await.unwrap().close().await;
+    let step = "INSERT INTO seaql_migrations VALUES ('router_9999', 0)";
+    execute(directory.path(), "future", &[step]).await;
+    let error = refusal(directory.path(), "future").await;
+    assert!(matches!(&error, OpenError::Newer { found, .. } if found == "router_9999"), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_opened_is_named() {
+    let directory = place();
+    let error = refusal(directory.path(), "missing/directory/RouterDB").await;
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    std::fs::create_dir(directory.path().join("folder")).unwrap();
+    let error = refusal(directory.path(), "folder").await;
+    assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    for url in ["", "sqlite:", "mysql://localhost/x", "RouterDB"] {
+        let error = open_router(url).await.expect_err(url);
+        assert!(matches!(error, OpenError::Unreachable { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_with_special_characters_is_taken_as_it_is() {
+    let directory = place();
+    let name = "a ?mode=memory#&%20'\"é.db";
+    open_router(&url(directory.path(), name)).await.unwrap().close().await;
+    assert!(directory.path().join(name).exists());
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_belong_to_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = place();
+    let path = directory.path().join("RouterDB");
+    std::fs::write(&path, b"").unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    let store = open_router(&url(directory.path(), "RouterDB")).await.unwrap();
+    for file in std::fs::read_dir(directory.path()).unwrap().map(Result::unwrap) {
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", file.path().display());
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_no_version_wrote_are_errors_and_not_panics() {
+    use xm_store::StoreError;
+    use xm_store::testing::{AWKWARD, NOW, name, profile};
+    let damages = [
+        "name = '\u{202e}x y'",
+        "name = NULL",
+        "name = x'ff00'",
+        "email = 'no address'",
+        "key_hash = x'00'",
+        "created = -1",
+        "created = 'yesterday'",
+        "failed_attempts = 99999999999",
+        "gender = 4000",
+        "nickname = 'a' || char(0) || 'b'",
+        "nickname = hex(zeroblob(200000))",
+        "avatar = x'01'",
+    ];
+    assert!(AWKWARD.len() > 1);
+    for damage in damages {
+        let directory = place();
+        let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap();
+        let account = xm_store::records::NewAccount {
+            user: xmmep::types::UserId(7),
+            name: name("ann"),
+            email: xmmep::name::Email::new("ann@example.org").unwrap(),
+            key_hash: xmmep::secret::KeyHash::from_bytes([1; 32]),
+            profile: profile("about"),
+            created: NOW,
+        };
+        store.create(account).await.unwrap();
+        store.close().await;
+        let relax = "PRAGMA ignore_check_constraints = ON";
+        let sql = format!("UPDATE accounts SET {damage}");
+        // A damage the schema itself prevents is none.
+        if !try_execute(directory.path(), "PresenceDB_C1P1", &[relax, &sql]).await {
+            continue;
+        }
+        let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap();
+        let found = store.by_user(xmmep::types::UserId(7)).await;
+        assert!(matches!(found, Err(StoreError::Corrupt(_))), "{damage}: {found:?}");
+    }
+}
+
+async fn execute(directory: &Path, name: &str, statements: &[&str]) {
+    assert!(try_execute(directory, name, statements).await, "{statements:?}");
+}
+
+/// Runs statements behind the store's back.
+async fn try_execute(directory: &Path, name: &str, statements: &[&str]) -> bool {
+    use sea_orm::ConnectionTrait;
+    let url = format!("sqlite:{}?mode=rwc", directory.join(name).display());
+    let database = sea_orm::Database::connect(url).await.expect("SQLite opens it");
+    let mut all = true;
+    for statement in statements {
+        all &= database.execute_unprepared(statement).await.is_ok();
+    }
+    database.close().await.expect("it closes");
+    all
+}

@@ -62,7 +62,8 @@ pub struct Acceptor {
     tickets: Option<(TicketKey, PresenceId)>,
     cookies: Cookies,
     limiter: Limiter,
-    half_open: VecDeque<u32>,
+    /// Index and birth of each, oldest first; at most [`HANDSHAKES_MAX`].
+    half_open: VecDeque<(u32, Time)>,
     lookups: Arc<AtomicUsize>,
     config: Arc<Config>,
     stats: AcceptorStats,
@@ -115,8 +116,7 @@ pub struct Opened {
     pub payload: Bytes,
     /// What the ticket said, if the client came with a good one.
     pub admission: Option<Admission>,
-    /// The index of the oldest half-open session, which has to be dropped now because there are too many. Look whether it
-    /// [is confirmed](Session::is_confirmed) after all: then [`Acceptor::settled`] was forgotten, and it must stay.
+    /// The index of the oldest half-open session, which has to be dropped now because there are too many.
     pub evicted: Option<u32>,
 }
 
@@ -150,18 +150,16 @@ impl Acceptor {
         self.stats
     }
 
-    /// Half-open sessions and lookups without an answer.
+    /// Half-open sessions, as far as their end was noticed, and lookups without an answer.
     #[must_use]
     pub fn pending(&self) -> (usize, usize) {
         (self.half_open.len(), self.lookups.load(Ordering::Relaxed))
     }
 
     /// The session with this index is not half-open any more: its client spoke
-    /// ([`Event::Confirmed`](super::Event::Confirmed)), or it is gone.
+    /// ([`Event::Confirmed`](super::Event::Confirmed)). Those that end without a word are forgotten by themselves.
     pub fn settled(&mut self, index: u32) {
-        if let Some(place) = self.half_open.iter().position(|half_open| *half_open == index) {
-            self.half_open.remove(place);
-        }
+        self.half_open.retain(|(half_open, _)| *half_open != index);
     }
 
     /// Takes in a datagram that [`peek`](super::peek) says is an INIT.
@@ -235,7 +233,7 @@ impl Acceptor {
         };
         let path_secret = rng.next_u64().to_be_bytes();
         let (session, reply) = handshake.open(now, index, welcome, path_secret, Arc::clone(&self.config));
-        let evicted = self.remember_half_open(index);
+        let evicted = self.remember_half_open(now, index);
         Accept::Open(Box::new(Opened { session, reply, payload, admission, evicted }))
     }
 
@@ -254,12 +252,16 @@ impl Acceptor {
         Accept::Lookup(PendingLookup { handshake: Box::new(handshake), until, _slot: slot }, payload)
     }
 
-    fn remember_half_open(&mut self, index: u32) -> Option<u32> {
+    /// Adds a half-open session, and forgets those that have ended by themselves or whose index now is another's:
+    /// nobody but a live half-open session may ever be evicted.
+    fn remember_half_open(&mut self, now: Time, index: u32) -> Option<u32> {
         self.stats.opened += 1;
+        let alive = |born: Time| now.since(born) < HANDSHAKE_AGE_MAX;
+        self.half_open.retain(|(half_open, born)| *half_open != index && alive(*born));
         let evicted = if self.half_open.len() < HANDSHAKES_MAX { None } else { self.half_open.pop_front() };
         self.stats.evicted += u64::from(evicted.is_some());
-        self.half_open.push_back(index);
-        evicted
+        self.half_open.push_back((index, now));
+        evicted.map(|(index, _)| index)
     }
 }
 

@@ -381,7 +381,7 @@ impl Session {
             }
         }
         if let Some(path) = &self.path {
-            earliest(path.deadline(if self.can_send() { transmit::RECORD_MIN } else { usize::MAX }));
+            earliest(path.deadline(if self.can_send() { wire::RECORD_MIN } else { usize::MAX }));
         }
         Some(deadline)
     }
@@ -526,7 +526,7 @@ mod tests {
             (wire::NOISE_OVERHEAD, wire::INIT_NOISE_MAX, REQUEST_MAX, LOOKUP_ANSWER_MAX),
             (48, 1_085, 1_036, 768)
         );
-        assert_eq!((wire::RECORD_HEADER, wire::PLAIN_MIN, transmit::RECORD_MIN), (13, 16, 45));
+        assert_eq!((wire::RECORD_HEADER, wire::PLAIN_MIN, wire::RECORD_MIN), (13, 16, 45));
         assert_eq!((FRAGMENT_MAX * FRAGMENTS_PER_MESSAGE, WINDOW_MAX, ACK_EVERY), (Limits::MEMBER.message_max, 64, 4));
     }
 

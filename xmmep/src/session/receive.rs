@@ -131,6 +131,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::super::chunk::{self, Ack, FIRST, LAST};
+    use super::super::wire::PLAIN_MIN;
     use super::super::{Config, FRAGMENT_MAX, Keys};
     use super::*;
     use std::sync::Arc;
@@ -155,6 +156,7 @@ mod tests {
     fn say(client: &mut Session, server: &mut Session, write: impl FnOnce(&mut Vec<u8>)) -> Vec<Event> {
         let mut record = vec![0; RECORD_HEADER];
         write(&mut record);
+        record.resize(record.len().max(RECORD_HEADER + PLAIN_MIN), 0);
         client.send_keys.prepare(NOW, 20, client.config.epoch_age).unwrap();
         client.send_keys.seal(client.peer_index, &mut record);
         let mut events = Vec::new();
@@ -263,6 +265,15 @@ mod tests {
         });
         assert_eq!(events, [Event::Ended(Ended::ByPeer(CloseReason(77)))]);
         assert_eq!(server.poll_transmit(NOW, &mut Vec::new()), None);
+    }
+
+    #[test]
+    fn a_record_shorter_than_45_bytes_is_dropped_however_authentic() {
+        let (mut client, mut server) = pair();
+        let mut record = vec![0; RECORD_HEADER + PLAIN_MIN - 1];
+        client.send_keys.seal(client.peer_index, &mut record);
+        let received = server.receive(NOW, address(), &mut record, &mut Vec::new());
+        assert_eq!((received, server.is_confirmed()), (Err(Rejected::Malformed), false));
     }
 
     #[test]

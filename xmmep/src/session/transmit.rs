@@ -3,12 +3,9 @@
 use core::net::SocketAddr;
 
 use super::chunk::{self, ACK_LEN, Ack, DATAGRAM_HEADER, PATH_LEN};
-use super::wire::{DATAGRAM_MAX, PLAIN_MIN, RECORD_HEADER, TAG};
+use super::wire::{DATAGRAM_MAX, PLAIN_MIN, RECORD_HEADER, RECORD_MIN, TAG};
 use super::{CloseReason, Ended, FRAGMENT_MAX, Role, Session, Stage, UNRELIABLE_MAX};
 use crate::types::Time;
-
-/// Bytes of the shortest record.
-pub(super) const RECORD_MIN: usize = RECORD_HEADER + PLAIN_MIN + TAG;
 
 /// Where the plaintext of a full record ends.
 const PLAIN_END: usize = DATAGRAM_MAX - TAG;

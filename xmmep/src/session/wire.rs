@@ -29,6 +29,8 @@ pub(super) const TAG: usize = 16;
 /// Least plaintext in one record; shorter ones are padded. So any record pays, byte for byte, for the path
 /// challenge that answers it.
 pub(super) const PLAIN_MIN: usize = 16;
+/// Bytes of the shortest record.
+pub(super) const RECORD_MIN: usize = RECORD_HEADER + PLAIN_MIN + TAG;
 
 /// Bytes of an INIT before its token.
 const INIT_HEADER: usize = 8;
@@ -58,7 +60,7 @@ pub enum Peek {
 
 /// Says for whom a datagram is; `None` if it is not ours.
 ///
-/// Constant work, no allocation. An INIT of a wrong size and a record too short to hold its tag are not ours.
+/// Constant work, no allocation. An INIT or a record of a wrong size is not ours.
 #[must_use]
 pub fn peek(datagram: &[u8]) -> Option<Peek> {
     let (&kind, rest) = datagram.split_first()?;
@@ -68,7 +70,7 @@ pub fn peek(datagram: &[u8]) -> Option<Peek> {
         RETRY | OTHER_VERSION | RESPONSE if datagram.len() <= DATAGRAM_MAX => {
             index().map(|initiator_index| Peek::Handshake { initiator_index })
         }
-        RECORD if (RECORD_HEADER + TAG..=DATAGRAM_MAX).contains(&datagram.len()) => {
+        RECORD if (RECORD_MIN..=DATAGRAM_MAX).contains(&datagram.len()) => {
             index().map(|receiver_index| Peek::Record { receiver_index })
         }
         _ => None,

@@ -369,6 +369,26 @@ fn the_oldest_half_open_session_leaves_first_and_settled_ones_do_not_count() {
 }
 
 #[test]
+fn a_live_session_is_never_evicted_for_half_open_ones_that_are_gone() {
+    let mut server = Server::new(18, Serves::Both);
+    let (mut connecting, first) = server.client(None);
+    let init = server.second_init(&mut connecting, &first);
+    let mut open_at = |seconds: u64, host: u32, index: u32| {
+        let now = START.after(secs(seconds));
+        let from = SocketAddr::from(([10, 2, (host >> 8) as u8, host as u8], 1));
+        let retry = server.retry(now, from, &first);
+        let mut init = init.clone();
+        init[8..32].copy_from_slice(&retry.as_bytes()[5..]);
+        let accepted = server.acceptor.handle_init(now, WALL, from, &init, b"", &mut server.rng, || Some(index));
+        let Accept::Open(opened) = accepted else { panic!("{accepted:?}") };
+        (opened.evicted, server.acceptor.pending().0)
+    };
+    (0..100).for_each(|host| assert_eq!(open_at(0, host, host).0, None));
+    assert_eq!(open_at(4, 100, 7), (None, 100), "an index in use again is another session");
+    assert_eq!(open_at(6, 101, 200), (None, 2), "the first hundred ended by themselves");
+}
+
+#[test]
 fn lookups_beyond_their_cap_are_refused_until_some_are_answered() {
     let mut server = Server::new(15, Serves::Lookups);
     let address = |host: usize| SocketAddr::from(([10, 1, (host >> 8) as u8, host as u8], 1));

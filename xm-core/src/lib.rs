@@ -6,6 +6,7 @@
 //! | [`handlers`] | the registry: which function answers which message, and who may send it |
 //! | [`router`], [`presence`], [`register`] | the roles |
 //! | [`link`] | the seam between servers |
+//! | `testing` (feature) | a simulated world: servers, clients, network and disks in virtual time |
 
 pub mod ctx;
 pub mod engine;
@@ -23,3 +24,5 @@ pub mod refusal;
 pub mod register;
 pub mod role;
 pub mod router;
+#[cfg(feature = "testing")]
+pub mod testing;

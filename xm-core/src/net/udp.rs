@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use xmmep::session::DATAGRAM_MAX;
 
 use super::Clock;
-use super::send::Sender;
+use super::send::send;
 use crate::engine::{Engine, Output};
 use crate::role::Role;
 
@@ -70,7 +70,6 @@ pub async fn serve<R: Role>(
     let waker = mail.clone();
     engine.mailbox().on_mail(move || waker.notify_one());
     let mut receiver = Receiver::new(socket)?;
-    let mut sender = Sender::new();
     let mut tasks = JoinSet::new();
     let mut out = Output::default();
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -91,10 +90,10 @@ pub async fn serve<R: Role>(
         }
         engine.flush(clock.now(), &mut out);
         out.tasks.drain(..).for_each(|task| drop(tasks.spawn(task)));
-        sender.send(&receiver.socket, &mut out.datagrams).await;
+        send(&receiver.socket, &mut out.datagrams).await;
     }
     engine.shut_down(clock.now(), &mut out);
-    sender.send(&receiver.socket, &mut out.datagrams).await;
+    send(&receiver.socket, &mut out.datagrams).await;
     finish(engine, out, tasks, &clock).await;
     Ok(())
 }

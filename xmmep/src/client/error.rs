@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use crate::bounded::BoundError;
 use crate::error::FrameError;
 use crate::frame::Code;
 use crate::messages::ResultMsg;
@@ -100,6 +101,12 @@ pub enum ConnectError {
     /// The session broke off.
     #[error("the connection was lost")]
     Lost,
+    /// The journal cannot be read or written.
+    #[error("the journal: {0}")]
+    Journal(String),
+    /// The client ended before it was logged in: it was told to, or the user logged in on another device.
+    #[error("ended before the login")]
+    Ended,
 }
 
 fn hint(text: &str) -> String {
@@ -180,11 +187,14 @@ pub enum RequestError {
 }
 
 /// Why a text was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     /// As many messages as the queue holds wait for their tick.
     #[error("{0} messages wait to be sent: the queue is full")]
     QueueFull(usize),
+    /// Over the bound, or with a character that no text may have.
+    #[error(transparent)]
+    Text(#[from] BoundError),
     /// The client has ended.
     #[error("the client has ended")]
     Ended,

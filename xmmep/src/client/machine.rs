@@ -349,6 +349,12 @@ impl Machine {
         self.flush(env, out);
     }
 
+    /// The Routers are now at these addresses: the next lookup goes there.
+    pub fn set_routers(&mut self, routers: Vec<SocketAddr>) {
+        self.options.routers = routers;
+        self.turn = 0;
+    }
+
     /// The buddies, groups and so on.
     #[must_use]
     pub fn roster(&self) -> &Roster {

@@ -1,17 +1,19 @@
 //! The client: log in, keep the roster current, send and receive texts under the delivery promise, come back after any loss.
 //!
 //! [`Machine`] is all of it without a socket, a clock or a file: datagrams, times and finished work go in, datagrams,
-//! [`Event`]s and [`Work`] come out. `Client` drives one with tokio: one task, one UDP socket.
+//! [`Event`]s and [`Work`] come out. [`Client`] drives one with tokio: one task, one UDP socket.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `machine.rs`, `connect.rs`, `online.rs` | the machine: its inputs; from the Router to a login; what follows |
 //! | `login.rs`, `roster.rs`, `requests.rs`, `texts.rs` | what it remembers, each without knowing of the others |
 //! | `journal/` | what survives a crash |
+//! | `driver.rs`, `task.rs` | the tokio side: what applications hold; the task with the socket |
 //! | `address.rs`, `options.rs`, `event.rs`, `error.rs` | the words it speaks with its user |
 
 mod address;
 mod connect;
+mod driver;
 mod error;
 mod event;
 mod journal;
@@ -21,10 +23,12 @@ mod online;
 mod options;
 mod requests;
 mod roster;
+mod task;
 mod texts;
 
 pub use address::{BadServerAddress, HOST_MAX, ServerAddress};
 pub use connect::{LOGIN_PATIENCE, MOVE_ON_AFTER, PAUSE_MAX, PAUSE_MIN, STEADY_AFTER};
+pub use driver::{BACKLOG_MAX, Client, ClientOptions, EVENTS_MAX, Events};
 pub use error::{ConnectError, End, Refusal, RequestError, TextError};
 pub use event::{Datagram, Env, Event, Output, Welcome, Work};
 pub use journal::{

@@ -66,6 +66,8 @@ pub(crate) struct Server {
     next_index: u32,
 }
 
+type Lose = Box<dyn FnMut(&[u8], SocketAddr) -> bool>;
+
 struct Packet {
     at: Time,
     from: SocketAddr,
@@ -88,7 +90,7 @@ pub(crate) struct World {
     /// Work that was done, for looking at.
     pub(crate) derived: usize,
     /// Says which packets get lost.
-    pub(crate) lose: Box<dyn FnMut(&[u8], SocketAddr) -> bool>,
+    pub(crate) lose: Lose,
     /// Every datagram the client sent, with its time.
     pub(crate) sent: Vec<(Time, SocketAddr, Vec<u8>)>,
     tickets: TicketKey,

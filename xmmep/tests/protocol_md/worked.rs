@@ -10,7 +10,6 @@ use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use rand_core::{TryCryptoRng, TryRng};
-use snow::resolvers::{CryptoResolver, DefaultResolver, FallbackResolver};
 use xmmep::bounded::{Blob, List, Text};
 use xmmep::frame::{self, Frame, Sequence};
 use xmmep::messages::DeviceClass;
@@ -21,7 +20,7 @@ use xmmep::secret::{KdfParams, LoginKey, Salt};
 use xmmep::session::{Accept, Acceptor, Config, Event, ServerKey, Serves};
 use xmmep::types::{DeviceId, RosterVersion, Status, Time, WallTime};
 
-use crate::common::hex;
+use crate::common::{hex, noise};
 
 const INITIATOR_INDEX: [u8; 4] = [1, 2, 3, 4];
 const RECEIVER_INDEX: u32 = 0x0a0b_0c0d;
@@ -58,33 +57,6 @@ impl TryRng for Script {
 }
 
 impl TryCryptoRng for Script {}
-
-/// snow asks for a random source even if the ephemeral key is given.
-struct NoRandomness;
-
-impl snow::types::Random for NoRandomness {
-    fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), snow::Error> {
-        Err(snow::Error::Rng)
-    }
-}
-
-impl CryptoResolver for NoRandomness {
-    fn resolve_rng(&self) -> Option<Box<dyn snow::types::Random>> {
-        Some(Box::new(Self))
-    }
-
-    fn resolve_dh(&self, _: &snow::params::DHChoice) -> Option<Box<dyn snow::types::Dh>> {
-        None
-    }
-
-    fn resolve_hash(&self, _: &snow::params::HashChoice) -> Option<Box<dyn snow::types::Hash>> {
-        None
-    }
-
-    fn resolve_cipher(&self, _: &snow::params::CipherChoice) -> Option<Box<dyn snow::types::Cipher>> {
-        None
-    }
-}
 
 /// What is printed: a name and its bytes, eight names wide, rows of 32 bytes.
 #[derive(Default)]
@@ -134,12 +106,7 @@ impl Example {
         page.put("prologue", &prologue);
         page.put("payload of Noise message 1", payload);
 
-        let params = "Noise_NK_25519_ChaChaPoly_BLAKE2s".parse().expect("a Noise name");
-        let resolver = FallbackResolver::new(Box::new(NoRandomness), Box::new(DefaultResolver));
-        let ephemeral = counting(0x41);
-        let builder = snow::Builder::with_resolver(params, Box::new(resolver));
-        let builder = builder.prologue(&prologue).expect("first").remote_public_key(&public).expect("first");
-        let mut noise = builder.fixed_ephemeral_key_for_testing_only(&ephemeral).build_initiator().expect("complete");
+        let mut noise = noise::initiator(&public, INITIATOR_INDEX, &counting(0x41));
         let mut message = vec![0; payload.len() + 48];
         assert_eq!(noise.write_message(payload, &mut message).expect("room"), message.len());
         page.put("Noise message 1", &message);

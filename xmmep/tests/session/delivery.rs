@@ -74,7 +74,7 @@ fn replay_everything(wire: &mut Wire, what: &str) {
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order_on_any_wire() {
     for faults in NASTY {
-        for seed in 0..8 {
+        for seed in 0..5 {
             both_talk(seed, faults, Config::default());
         }
     }
@@ -83,7 +83,7 @@ fn nothing_is_lost_doubled_or_out_of_order_on_any_wire() {
 #[test]
 fn nothing_is_lost_while_keys_change_every_few_hundred_records_or_second() {
     for faults in NASTY {
-        for seed in 100..104 {
+        for seed in 100..102 {
             both_talk(seed, faults, Config { epoch_bits: 8, ..Config::default() });
             both_talk(seed, faults, Config { epoch_age: secs(1), ..Config::default() });
         }

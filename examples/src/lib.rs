@@ -14,14 +14,19 @@ use xm_core::origin::Peer;
 use xm_core::presence::{self, Presence, PresenceConfig};
 use xm_core::role::Role;
 use xm_core::router::{self, Router, RouterConfig};
+use xm_store::contacts::{Answer, Ask};
 use xm_store::placements::Registration;
-use xm_store::records::{NewAccount, NewPlacement, Profile};
+use xm_store::records::{NewAccount, NewPlacement, Person, Profile};
 use xm_store::{Placements, Stores};
-use xmmep::client::ServerAddress;
+use xmmep::bounded::Text;
+use xmmep::client::{DerivedKey, ServerAddress};
 use xmmep::name::{Email, UserName};
-use xmmep::secret::{KdfParams, LoginKey, Salt, TicketKey, Token};
+use xmmep::secret::{TicketKey, Token};
 use xmmep::session::{ServerKey, Serves};
-use xmmep::types::{PresenceId, RequestId, UserId, WallTime};
+use xmmep::types::{GroupId, PresenceId, RequestId, WallTime};
+
+/// Which Presence it is; a cluster has several.
+pub const IDENTITY: PresenceId = PresenceId { cluster: 1, presence: 1 };
 
 /// A server that runs until [`stop`](Self::stop).
 pub struct Embedded {
@@ -33,7 +38,8 @@ pub struct Embedded {
     shutdown: CancellationToken,
 }
 
-/// Starts a Router and a Presence with these stores and handlers on free ports of loopback.
+/// Starts a Router and a Presence with these stores and handlers on free ports of loopback. `configure` may change what
+/// the Presence does by default.
 ///
 /// # Errors
 /// If a socket cannot be bound, or the two roles do not come together.
@@ -41,10 +47,10 @@ pub async fn embed(
     placements: Arc<dyn Placements>,
     stores: Stores,
     handlers: Handlers<Presence>,
+    configure: impl FnOnce(&mut PresenceConfig),
 ) -> Result<Embedded, Box<dyn std::error::Error>> {
     let (clock, tasks, shutdown) = (Clock::start(), TaskTracker::new(), CancellationToken::new());
     let loopback: SocketAddr = "127.0.0.1:0".parse()?;
-    let identity = PresenceId { cluster: 1, presence: 1 };
     let rng = || Box::new(rand::make_rng::<StdRng>());
     let (router_key, presence_key) = (ServerKey::random(&mut rng()), ServerKey::random(&mut rng()));
     let ticket_key = TicketKey::from_bytes(*ServerKey::random(&mut rng()).expose());
@@ -52,18 +58,19 @@ pub async fn embed(
         [udp::bind_lanes(loopback, 1)?.remove(0), udp::bind_lanes(loopback, 1)?.remove(0)];
     let address = ServerAddress::new("127.0.0.1", router_socket.local_addr()?.port(), router_key.public().0)?;
 
-    let config =
-        PresenceConfig::new(identity, vec![presence_socket.local_addr()?], presence_key.public(), ticket_key.clone());
+    let mut config =
+        PresenceConfig::new(IDENTITY, vec![presence_socket.local_addr()?], presence_key.public(), ticket_key.clone());
+    configure(&mut config);
     let presence = Presence::new(config, stores);
     let router = Router::new(&RouterConfig::new(*router_key.expose()), placements, rng());
     let mut router_engine = engine(&clock, router, router::handlers(), router_key, Serves::Lookups, None);
-    let tickets = Some((ticket_key, identity));
+    let tickets = Some((ticket_key, IDENTITY));
     let mut presence_engine = engine(&clock, presence.clone(), handlers, presence_key, Serves::Sessions, tickets);
 
     let arrival = |outbox: &xm_core::outbox::Outbox| Arc::new(outbox.clone()) as Arc<dyn Arrival>;
     let (at_router, at_presence) = in_memory(
         (Peer::Router, arrival(router_engine.outbox())),
-        (Peer::Presence(identity), arrival(presence_engine.outbox())),
+        (Peer::Presence(IDENTITY), arrival(presence_engine.outbox())),
     );
     router_engine.add_link(at_router);
     presence_engine.add_link(at_presence.clone());
@@ -103,13 +110,11 @@ impl Embedded {
 pub async fn enrol(
     placements: &dyn Placements,
     stores: &Stores,
-    presence: PresenceId,
     name: &UserName,
-    password: &str,
-) -> Result<UserId, Box<dyn std::error::Error>> {
+    key: &DerivedKey,
+) -> Result<Person, Box<dyn std::error::Error>> {
     let mut rng = rand::make_rng::<StdRng>();
-    let (salt, kdf) = (Salt(rand::RngExt::random(&mut rng)), KdfParams::RECOMMENDED);
-    let key_hash = LoginKey::derive(password, &salt, kdf)?.hash();
+    let (salt, kdf, key_hash) = (key.salt, key.params, key.key.hash());
     let email = Email::new(&format!("{name}@example.org"))?;
     let token = Token::random(&mut rng).hash();
     let (request, profile) = (RequestId::random(&mut rng), Profile::default());
@@ -128,9 +133,21 @@ pub async fn enrol(
     let Registration::Registered(user) = placements.register(new, WallTime(0)).await? else {
         return Err(format!("the name {name} is taken").into());
     };
-    placements.begin_activation(&token, presence, WallTime(0)).await?;
+    placements.begin_activation(&token, IDENTITY, WallTime(0)).await?;
     let created = WallTime(0);
     stores.accounts.create(NewAccount { user, name: name.clone(), email, key_hash, profile, created }).await?;
     placements.finish_activation(user).await?;
-    Ok(user)
+    Ok(Person { user, name: name.clone() })
+}
+
+/// One asks to have the other as a buddy, the other accepts and adds back.
+///
+/// # Errors
+/// If a store fails.
+pub async fn befriend(stores: &Stores, asks: &Person, accepts: &Person) -> Result<(), Box<dyn std::error::Error>> {
+    let (me, buddy) = (asks.clone(), accepts.clone());
+    let (group, at) = (GroupId::DEFAULT, WallTime(0));
+    stores.contacts.ask(Ask { me, buddy, display_name: Text::default(), group, greeting: Text::default(), at }).await?;
+    stores.contacts.answer(accepts, asks.user, Answer::AcceptAndAdd, at).await?;
+    Ok(())
 }

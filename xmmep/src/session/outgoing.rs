@@ -102,8 +102,9 @@ impl Outgoing {
             if self.due == 0 {
                 self.cut();
             }
-            let due = self.flight.iter_mut().zip(pace.base..).find(|(fragment, _)| fragment.state == State::Due);
-            let (fragment, number) = due.expect("counted in `due`");
+            let due = self.flight.iter_mut().zip(0_u32..).find(|(fragment, _)| fragment.state == State::Due);
+            let (fragment, place) = due.expect("counted in `due`");
+            let number = pace.base.wrapping_add(place);
             if out.len() + DATA_HEADER + fragment.bytes.len() > limit {
                 break;
             }
@@ -348,6 +349,19 @@ mod tests {
         send(&mut outgoing, &pace, at(1_000));
         ack(&mut outgoing, &mut pace, at(1_001), 1, 0);
         assert_eq!(pace.rtt(), None);
+    }
+
+    #[test]
+    fn fragment_numbers_wrap_around() {
+        let (mut outgoing, mut pace) = sender(6);
+        pace.base = u32::MAX - 2;
+        assert_eq!(send(&mut outgoing, &pace, at(0)), [0, 1, 2, 3, 4, 5]);
+        ack(&mut outgoing, &mut pace, at(1), u32::MAX, 0b101);
+        ack(&mut outgoing, &mut pace, at(2), 1, 0b1);
+        assert_eq!((pace.base, outgoing.under_way), (1, 1));
+        ack(&mut outgoing, &mut pace, at(3), u32::MAX - 10, 0b11);
+        ack(&mut outgoing, &mut pace, at(3), 3, 0);
+        assert!(outgoing.is_drained() && outgoing.charged() == 0);
     }
 
     #[test]

@@ -242,6 +242,26 @@ mod tests {
     }
 
     #[test]
+    fn a_session_lives_on_when_its_fragment_numbers_wrap_around() {
+        let (mut client, mut server) = pair();
+        (client.pace.base, server.receive_next) = (u32::MAX - 20, u32::MAX - 20);
+        let (mut datagram, mut events, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..60_u8 {
+            let message = Bytes::from(vec![number; 100]);
+            client.send(message.clone()).unwrap();
+            sent.push(Event::Message(message));
+            while client.poll_transmit(NOW, &mut datagram).is_some() {
+                server.receive(NOW, address(), &mut datagram, &mut events).unwrap();
+            }
+            while server.poll_transmit(NOW.after(ACK_DELAY), &mut datagram).is_some() {
+                client.receive(NOW, address(), &mut datagram, &mut Vec::new()).unwrap();
+            }
+        }
+        events.retain(|event| *event != Event::Confirmed);
+        assert_eq!((events, client.unacknowledged(), client.pace.base), (sent, 0, 39));
+    }
+
+    #[test]
     fn a_hundred_thousand_unfinished_fragments_hold_no_more_than_the_cap() {
         let (mut client, mut server) = pair();
         for record in 0..1_000 {

@@ -21,7 +21,7 @@ use rand_core::CryptoRng;
 use xmmep::frame::{self, Code, Frame, Kind, Sequence};
 use xmmep::secret::TicketKey;
 use xmmep::session::{
-    Accept, Acceptor, AcceptorStats, CloseReason, Config, Event, Peek, PendingLookup, ServerKey, Serves, peek,
+    Accept, Acceptor, AcceptorStats, CloseReason, Config, Ended, Event, Peek, PendingLookup, ServerKey, Serves, peek,
 };
 use xmmep::types::{PresenceId, Time, UserId};
 
@@ -265,6 +265,8 @@ impl<R: Role> Engine<R> {
             match event {
                 Event::Confirmed => self.acceptor.settled(index),
                 Event::Message(message) => self.message(now, index, message, out),
+                // Its CLOSE is still to be sent; `flush` removes it afterwards.
+                Event::Ended(Ended::Violation(_)) => self.lane.touch(index),
                 Event::Ended(_) => self.gone.extend(self.lane.remove(index)),
                 // No flow of today has unreliable messages to a server; a changed address is the session's affair.
                 Event::Datagram(_) | Event::AddressChanged(_) => {}

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`types`], [`bounded`], [`name`], [`secret`] | ids, times, bounded text and lists, names, secrets: bytes become types once, here |
-//! | [`frame`], [`message`], [`messages`], [`catalog`] | what travels: a header and one postcard struct per code |
+//! | [`frame`], [`message`], [`mod@messages`], [`catalog`] | what travels: a header and one postcard struct per code |
 //! | [`session`] | the secure session: handshake, records, reliable delivery; no socket and no clock |
 //! | `client` (feature `client`) | the client: a machine without a socket, and one task with a socket that drives it |
 

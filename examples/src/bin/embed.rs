@@ -38,8 +38,8 @@ async fn play(ctx: Ctx<Presence>, note: PlayNote) -> Result<Reply, Refusal> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (placements, stores) = (Arc::new(MemoryPlacements::default()), Stores::memory());
-    let ann = enrol(&*placements, &stores, "ann").await?;
-    let bob = enrol(&*placements, &stores, "bob").await?;
+    let ann = enrol(&placements, &stores, "ann").await?;
+    let bob = enrol(&placements, &stores, "bob").await?;
     befriend(&stores, &ann, &bob).await?;
 
     let server = embed(placements, stores, presence::handlers().from_client(play), |_| {}).await?;

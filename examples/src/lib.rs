@@ -151,3 +151,13 @@ pub async fn befriend(stores: &Stores, asks: &Person, accepts: &Person) -> Resul
     stores.contacts.answer(accepts, asks.user, Answer::AcceptAndAdd, at).await?;
     Ok(())
 }
+
+/// The code on the pages is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+struct Embedding;
+
+/// The code on the pages is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -4,11 +4,14 @@
 mod common;
 #[path = "protocol_md/tables.rs"]
 mod tables;
+#[path = "protocol_md/traced.rs"]
+mod traced;
 #[path = "protocol_md/worked.rs"]
 mod worked;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use common::{Bless, bless};
@@ -134,6 +137,40 @@ fn every_must_has_a_number_and_numbers_run_from_one_without_a_gap() {
         assert!(musts == 0 || count > 0, "a MUST without a number: {paragraph:?}");
     }
     assert!(expected > 40, "only {} numbered statements", expected - 1);
+}
+
+/// Adds the names of all functions in the Rust files under `folder`.
+fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.expect("a readable folder").path();
+        if path.is_dir() {
+            functions(&path, names);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let source = fs::read_to_string(&path).expect("a readable file");
+            let named = source.split("fn ").skip(1).filter_map(|rest| rest.split('(').next());
+            names.extend(named.map(str::to_owned));
+        }
+    }
+}
+
+#[test]
+fn every_numbered_statement_is_held_by_tests_that_exist() {
+    let mut names = BTreeSet::new();
+    for folder in ["src", "tests", "../xm-core/src", "../xm-core/tests"] {
+        functions(&common::path(folder), &mut names);
+    }
+    let mut numbers: Vec<u32> =
+        traced::TRACED.iter().map(|(number, _)| *number).chain(traced::WAITING.to_vec()).collect();
+    numbers.sort_unstable();
+    let (page, count) = (page(), numbers.len());
+    assert_eq!(numbers, (1..=count as u32).collect::<Vec<_>>(), "each statement once");
+    assert!(page.contains(&format!("[P{count}]")) && !page.contains(&format!("[P{}]", count + 1)), "all statements");
+    for (number, tests) in traced::TRACED {
+        assert!(!tests.is_empty(), "P{number} has no test");
+        for test in *tests {
+            assert!(names.contains(*test), "P{number}: there is no test {test}");
+        }
+    }
 }
 
 #[test]

@@ -194,6 +194,24 @@ fn bytes_after_the_last_field_are_ignored() {
 }
 
 #[test]
+fn a_longer_varint_is_understood_and_written_in_its_shortest_form() {
+    let recode = |body: &[u8]| (MESSAGES[0].recode)(body);
+    let short = recode(&[5, 0, 7]).unwrap();
+    assert_eq!(recode(&[0x85, 0x00, 0x80, 0x00, 0x87, 0x80, 0x00]), Ok(short));
+    // Too long for the type, and a value that does not fit it.
+    assert!(recode(&[5, 0, 0x87, 0x80, 0x80, 0x80, 0x80, 0x00]).is_err());
+    assert!(recode(&[5, 0, 0xff, 0xff, 0xff, 0xff, 0x1f]).is_err());
+}
+
+#[test]
+fn an_unknown_value_of_an_open_integer_is_kept() {
+    let status = catalog::all().find(|message| message.name == "StatusChangedNotify").unwrap();
+    for value in 0..=255 {
+        assert_eq!((status.recode)(&[value]), Ok(vec![value]));
+    }
+}
+
+#[test]
 fn ten_thousand_samples_of_every_message_survive_the_way_to_bytes_and_back() {
     for (message, _) in examples() {
         for seed in 0..10_000 {

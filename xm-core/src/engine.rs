@@ -304,9 +304,10 @@ impl<R: Role> Engine<R> {
             Command::Send(session, frame) => {
                 let Some(entry) = self.lane.resolve(session) else { return };
                 if let Err(error) = entry.session.send(frame) {
-                    // A peer that takes nothing any more. What it misses it gets after its next login.
+                    // A peer that takes nothing any more. What it misses it gets after its next login; `flush` tells it
+                    // and the role.
                     tracing::debug!(user = %entry.user, %error, "closing a session that cannot keep up");
-                    self.gone.extend(self.lane.remove(session.index));
+                    entry.session.close(CloseReason::GOING_AWAY);
                 }
                 self.lane.touch(session.index);
             }

@@ -12,7 +12,7 @@ use xmmep::result_code::ResultCode;
 use xmmep::types::UserId;
 
 use super::Presence;
-use super::inbox::{Effect, Inbox, PAGE_BYTES_MAX};
+use super::inbox::{Effect, Inbox};
 use super::timers::Due;
 use super::users::User;
 use crate::ctx::Now;
@@ -135,8 +135,9 @@ pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, own
                 tick(presence, now, outbox, parcel, level, (result, retry_after_s));
             }
             Effect::Append => outbox.spawn(Box::pin(append(presence.clone(), now, outbox.clone(), owner))),
-            Effect::Read { after, max } => {
-                outbox.spawn(Box::pin(read(presence.clone(), now, outbox.clone(), owner, after, max)));
+            Effect::Read { after, messages, bytes } => {
+                let most = (messages, bytes);
+                outbox.spawn(Box::pin(read(presence.clone(), now, outbox.clone(), owner, after, most)));
             }
             Effect::Settle { parcel, level } => settle.push((level, parcel)),
             Effect::Drained { sent } => {
@@ -174,9 +175,9 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
 }
 
 /// Reads the next page of what waits for `owner`.
-async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, after: Place, max: usize) {
+async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, after: Place, most: (usize, usize)) {
     let Some(session) = presence.session_of(owner) else { return };
-    let page = presence.stores.offline.page(owner, after, max, PAGE_BYTES_MAX).await;
+    let page = presence.stores.offline.page(owner, after, most.0, most.1).await;
     let effects = presence.users.with(owner, |state| {
         let mut effects = Vec::new();
         let blocked = state.blocked.clone();

@@ -32,8 +32,9 @@ pub(super) const PENDING_MAX: usize = 1_000;
 /// Messages from the store that may be unconfirmed at one time.
 pub(super) const UNCONFIRMED_MAX: usize = 64;
 
-/// Bytes of one page read from the store.
-pub(super) const PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of messages from the store that may be unconfirmed at one time, but for the last one. Leaves room in the send
+/// queue of a session (512 KiB) for everything else.
+pub(super) const UNCONFIRMED_BYTES_MAX: usize = 128 * 1024;
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) enum Effect {
     /// Start appending: call [`Inbox::take_batch`] until it has nothing, giving each result to [`Inbox::appended`].
     Append,
     /// Read the next page and give it to [`Inbox::page_read`].
-    Read { after: Place, max: usize },
+    Read { after: Place, messages: usize, bytes: usize },
     /// Tell the store.
     Settle { parcel: ParcelId, level: Level },
     /// Everything that waited has been sent; from here on messages are live.
@@ -76,7 +77,8 @@ enum Road {
 struct Draining {
     session: SessionRef,
     after: Place,
-    unconfirmed: usize,
+    /// The sizes of what was sent and not confirmed, oldest first. Confirmations come in this order.
+    unconfirmed: VecDeque<usize>,
     sent: u32,
     /// A page is being read.
     reading: bool,
@@ -251,7 +253,7 @@ impl Inbox {
         self.road = Road::Draining(Draining {
             session,
             after: Place::START,
-            unconfirmed: 0,
+            unconfirmed: VecDeque::new(),
             sent: 0,
             reading: false,
             again: true,
@@ -281,7 +283,7 @@ impl Inbox {
                 effects.push(refused(parcel, ResultCode::BLOCKED, 0));
                 continue;
             }
-            draining.unconfirmed += 1;
+            draining.unconfirmed.push_back(body.len());
             draining.sent = draining.sent.saturating_add(1);
             effects.push(Effect::Relay { parcel, at: sent, content: body.into(), from_store: true });
         }
@@ -317,7 +319,7 @@ impl Inbox {
 
     fn confirmed_from_store(&mut self, effects: &mut Vec<Effect>) {
         if let Road::Draining(draining) = &mut self.road {
-            draining.unconfirmed = draining.unconfirmed.saturating_sub(1);
+            draining.unconfirmed.pop_front();
             self.want_page(effects);
         }
     }
@@ -337,11 +339,12 @@ impl Inbox {
         }
         if draining.again {
             // Half a window at a time: a page per confirmation would be a read per message.
-            let room = UNCONFIRMED_MAX.saturating_sub(draining.unconfirmed);
-            if room >= UNCONFIRMED_MAX / 2 {
+            let messages = UNCONFIRMED_MAX.saturating_sub(draining.unconfirmed.len());
+            let bytes = UNCONFIRMED_BYTES_MAX.saturating_sub(draining.unconfirmed.iter().sum());
+            if messages >= UNCONFIRMED_MAX / 2 && bytes >= UNCONFIRMED_BYTES_MAX / 2 {
                 draining.again = false;
                 draining.reading = true;
-                effects.push(Effect::Read { after: draining.after, max: room });
+                effects.push(Effect::Read { after: draining.after, messages, bytes });
             }
             return;
         }

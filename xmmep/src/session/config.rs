@@ -18,8 +18,9 @@ impl Limits {
     /// only if it comes from an address that answers.
     pub const STRANGER: Self = Self { message_max: 4 * 1_024, queue_max: 8 * 1_024, ahead_max: 4 };
 
-    /// After login: 16 KiB messages, 64 KiB queued, 64 fragments ahead.
-    pub const MEMBER: Self = Self { message_max: 16 * 1_024, queue_max: 64 * 1_024, ahead_max: 64 };
+    /// After login: 16 KiB messages, 512 KiB queued, 64 fragments ahead. The queue takes what a login sends at once to a
+    /// user whose every list is full: 1,000 buddies and 1,000 blocked users with long names.
+    pub const MEMBER: Self = Self { message_max: 16 * 1_024, queue_max: 512 * 1_024, ahead_max: 64 };
 }
 
 /// How sessions behave; the defaults are what the protocol says.

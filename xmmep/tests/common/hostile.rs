@@ -10,7 +10,8 @@ use bytes::Bytes;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit, Nonce};
 use xmmep::session::{
-    Accept, Acceptor, CloseReason, Config, DATAGRAM_MAX, Event, FRAGMENTS_PER_MESSAGE, ServerKey, Serves, Session,
+    Accept, Acceptor, CloseReason, Config, DATAGRAM_MAX, Event, FRAGMENTS_PER_MESSAGE, Limits, ServerKey, Serves,
+    Session,
 };
 use xmmep::types::{Time, WallTime};
 
@@ -288,7 +289,7 @@ impl Siege {
                 self.over = true;
             }
         }
-        assert!(self.session.unacknowledged() <= 64 * 1_024);
+        assert!(self.session.unacknowledged() <= Limits::MEMBER.queue_max);
     }
 
     fn check_sent(&mut self, to: SocketAddr, datagram: &[u8]) {

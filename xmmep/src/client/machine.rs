@@ -406,7 +406,7 @@ impl Machine {
     /// Sends what can be sent and hands out what has to be written.
     pub(super) fn flush(&mut self, env: &mut Env<'_>, out: &mut Output) {
         if let Stage::Ready(session, _) = &mut self.stage {
-            while let Some(text) = self.texts.next_to_send() {
+            while let Some(text) = self.texts.next_to_send(env.now) {
                 let message = crate::messages::chat::TxtMsg { text: text.clone() };
                 if session.send(frame::notice(&message)).is_err() {
                     break;

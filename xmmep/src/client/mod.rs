@@ -41,4 +41,4 @@ pub use online::LOGOUT_PATIENCE;
 pub use options::{Credentials, DeriveKey, DerivedKey, Durability, FirstLogin, Options, Password};
 pub use requests::{REQUEST_PATIENCE, REQUESTS_MAX, RequestHandle};
 pub use roster::{ASKING_MAX, Asking, BuddyView, Roster};
-pub use texts::{LAZY_MAX, QUEUE_MAX, TICK_PATIENCE, Target, UNTICKED_MAX};
+pub use texts::{HOLD_MIN, LAZY_MAX, QUEUE_MAX, TICK_PATIENCE, Target, UNTICKED_MAX};

@@ -93,9 +93,7 @@ impl Machine {
     }
 
     fn on_tick(&mut self, env: &mut Env<'_>, tick: TxtTickNotify, out: &mut Output) {
-        if self.texts.ticked(env.now, &tick) {
-            out.events.push(Event::Tick(tick));
-        }
+        out.events.extend(self.texts.ticked(env.now, tick).into_iter().map(Event::Tick));
     }
 
     fn on_buddy_login(&mut self, notice: BuddyLoginNotify, out: &mut Output) {

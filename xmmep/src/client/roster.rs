@@ -271,11 +271,12 @@ impl Roster {
             return Exactness::Known;
         }
         // They asked for us, so they agree to be asked for.
-        if find(&self.buddies, user, |buddy| buddy.user).is_none() {
-            let (group, state) = (GroupId::DEFAULT, BuddyState::ACCEPTED);
-            let buddy = Buddy { user, name: card.name, group, display_name: Default::default(), state };
-            put(&mut self.buddies, buddy, |buddy| buddy.user);
-        }
+        let state = BuddyState::ACCEPTED;
+        let buddy = match find(&self.buddies, user, |buddy| buddy.user) {
+            Some(buddy) => Buddy { state, ..buddy.clone() },
+            None => Buddy { user, name: card.name, group: GroupId::DEFAULT, display_name: Text::default(), state },
+        };
+        put(&mut self.buddies, buddy, |buddy| buddy.user);
         Exactness::Guessed
     }
 

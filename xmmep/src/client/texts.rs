@@ -8,6 +8,7 @@ use crate::bounded::{List, PrivateText};
 use crate::messages::chat::{
     CONFIRM_MAX, ConfirmLevel, Confirmed, Content, TargetKind, TextKind, Tick, TxtConfirm, TxtTickNotify,
 };
+use crate::result_code::ResultCode;
 use crate::types::{MsgId, RoomId, Time, UserId, WallTime};
 
 use super::error::TextError;
@@ -24,6 +25,9 @@ pub const UNTICKED_MAX: usize = 64;
 /// How long a sent text waits for its first tick before it is sent again in the same session. The server answers within
 /// 200 ms and an fsync, so after this long something is wrong there.
 pub const TICK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The shortest wait after a refusal that may pass, if the server names none.
+pub const HOLD_MIN: Duration = Duration::from_secs(1);
 
 /// How long news that may wait for company (a text has its final tick) waits before the journal gets it.
 pub const LAZY_MAX: Duration = Duration::from_secs(1);
@@ -62,6 +66,8 @@ struct Leaving {
     text: Content,
     progress: Progress,
     tick: Tick,
+    /// It was refused for a reason that may pass: "not now". It goes again, unless a later one overtook it.
+    not_now: Option<TxtTickNotify>,
 }
 
 /// All texts of a client.
@@ -84,12 +90,16 @@ pub(super) struct Texts {
     /// When `entries` have to be written even if nothing urgent comes.
     lazy_due: Option<Time>,
     urgent: bool,
+    /// The server said "not now": nothing leaves before this.
+    hold: Option<Time>,
+    /// It said so since the queue was last empty: one text at a time, so that none overtakes another.
+    one_at_a_time: bool,
 }
 
 impl Texts {
     pub(super) fn new(durability: Durability, remembered: Remembered) -> Self {
         let Remembered { outgoing, orders, waiting, shown, damage: _ } = remembered;
-        let leaving = outgoing.into_iter().map(|text| Leaving { text, progress: Progress::Waits, tick: Tick::NONE });
+        let leaving = outgoing.into_iter().map(|text| Leaving::new(text, Progress::Waits));
         Self {
             durability,
             leaving: leaving.collect(),
@@ -103,6 +113,8 @@ impl Texts {
             writing: None,
             lazy_due: None,
             urgent: false,
+            hold: None,
+            one_at_a_time: false,
         }
     }
 
@@ -139,16 +151,17 @@ impl Texts {
                 Progress::Unsafe
             }
         };
-        self.leaving.push_back(Leaving { text, progress, tick: Tick::NONE });
+        self.leaving.push_back(Leaving::new(text, progress));
         Ok(())
     }
 
     /// The next text to send, if the window is open. Texts leave in the order in which they were written.
-    pub(super) fn next_to_send(&self) -> Option<&Content> {
-        let unticked = |leaving: &&Leaving| matches!(leaving.progress, Progress::Sent(_)) && leaving.tick == Tick::NONE;
+    pub(super) fn next_to_send(&self, now: Time) -> Option<&Content> {
         let next = self.leaving.iter().find(|leaving| !leaving.is_sent())?;
-        let open = next.progress == Progress::Waits && self.leaving.iter().filter(unticked).count() < UNTICKED_MAX;
-        open.then_some(&next.text)
+        let window = if self.one_at_a_time { 1 } else { UNTICKED_MAX };
+        let unticked = self.leaving.iter().filter(|leaving| leaving.is_sent() && leaving.tick == Tick::NONE).count();
+        let held = self.hold.is_some_and(|until| until > now);
+        (next.progress == Progress::Waits && unticked < window && !held).then_some(&next.text)
     }
 
     /// That one is on its way.
@@ -162,7 +175,9 @@ impl Texts {
     /// repeats what it has no confirmation for.
     pub(super) fn restart(&mut self) {
         self.confirm = VecDeque::new();
+        (self.hold, self.one_at_a_time) = (None, false);
         for leaving in &mut self.leaving {
+            leaving.not_now = None;
             if leaving.is_sent() {
                 leaving.progress = Progress::Waits;
             }
@@ -173,7 +188,8 @@ impl Texts {
     pub(super) fn deadline(&self, online: bool) -> Option<Time> {
         let lazy = self.lazy_due.filter(|_| self.writing.is_none());
         let overdue = self.leaving.iter().filter_map(Leaving::overdue_at).min().filter(|_| online);
-        lazy.into_iter().chain(overdue).min()
+        let hold = self.hold.filter(|_| online);
+        lazy.into_iter().chain(overdue).chain(hold).min()
     }
 
     /// Texts whose first tick is overdue go again.
@@ -181,6 +197,7 @@ impl Texts {
         if self.lazy_due.is_some_and(|due| due <= now) {
             self.urgent = true;
         }
+        self.hold = self.hold.filter(|until| *until > now);
         for leaving in &mut self.leaving {
             if leaving.overdue_at().is_some_and(|at| at <= now) {
                 leaving.progress = Progress::Waits;
@@ -188,26 +205,62 @@ impl Texts {
         }
     }
 
-    /// A tick came; whether it is news. Levels only rise, and nothing follows a refusal.
-    pub(super) fn ticked(&mut self, now: Time, notice: &TxtTickNotify) -> bool {
+    /// A tick came; returns what is news. Levels only rise, and nothing follows a final one.
+    pub(super) fn ticked(&mut self, now: Time, notice: TxtTickNotify) -> Vec<TxtTickNotify> {
         let Some(at) = self.leaving.iter().position(|leaving| leaving.text.id == notice.id) else {
             // Of a text that is done only one thing can still be said.
-            return notice.tick == Tick::READ;
+            return if notice.tick == Tick::READ { vec![notice] } else { Vec::new() };
         };
         let known = self.leaving.get(at).map_or(Tick::NONE, |leaving| leaving.tick);
         if notice.tick <= known || notice.tick > Tick::EXPIRED {
-            return false;
+            return Vec::new();
         }
+        if notice.tick == Tick::REFUSED && known == Tick::NONE && may_pass(notice.result) {
+            self.not_now(now, at, notice);
+            return Vec::new();
+        }
+        let mut news = if notice.tick == Tick::REFUSED { Vec::new() } else { self.overtaken(now, at) };
+        // Those before it may just have left the queue.
         if notice.tick == Tick::STORED {
-            self.leaving.iter_mut().skip(at).take(1).for_each(|leaving| leaving.tick = notice.tick);
-            return true;
+            let leaving = self.leaving.iter_mut().find(|leaving| leaving.text.id == notice.id);
+            leaving.into_iter().for_each(|leaving| leaving.tick = notice.tick);
+        } else {
+            self.finish(now, notice.id);
         }
-        self.leaving.remove(at);
+        news.push(notice);
+        self.one_at_a_time &= self.leaving.iter().any(|leaving| leaving.tick == Tick::NONE);
+        news
+    }
+
+    /// The server cannot take a text at the moment: it goes again, with its id, and what is behind it waits.
+    fn not_now(&mut self, now: Time, at: usize, notice: TxtTickNotify) {
+        let wait = Duration::from_secs(notice.retry_after_s.into()).max(HOLD_MIN);
+        self.hold = self.hold.max(Some(now.after(wait)));
+        self.one_at_a_time = true;
+        if let Some(leaving) = self.leaving.get_mut(at) {
+            leaving.progress = Progress::Waits;
+            leaving.not_now = Some(notice);
+        }
+    }
+
+    /// A text was accepted. Earlier ones to the same target that were told "not now" would come after it: order is
+    /// promised, so their refusal stands.
+    fn overtaken(&mut self, now: Time, at: usize) -> Vec<TxtTickNotify> {
+        let target = self.leaving.get(at).map(|leaving| (leaving.text.target_kind, leaving.text.target));
+        let earlier = self.leaving.iter_mut().take(at).filter(|leaving| !leaving.is_sent());
+        let same = earlier.filter(|leaving| Some((leaving.text.target_kind, leaving.text.target)) == target);
+        let refused: Vec<_> = same.filter_map(|leaving| leaving.not_now.take()).collect();
+        refused.iter().for_each(|notice| self.finish(now, notice.id));
+        refused
+    }
+
+    /// A text has its final tick.
+    fn finish(&mut self, now: Time, id: MsgId) {
+        self.leaving.retain(|leaving| leaving.text.id != id);
         if self.durability == Durability::Journal {
-            self.entries.push(Entry::Final(notice.id));
+            self.entries.push(Entry::Final(id));
             self.lazy_due.get_or_insert(now.after(LAZY_MAX));
         }
-        true
     }
 
     /// A text came in. Returned if it is new and may be shown at once; one that has to be made safe first comes back from
@@ -313,7 +366,16 @@ impl Texts {
     }
 }
 
+/// Whether a refusal is about the moment and not about the text.
+fn may_pass(result: ResultCode) -> bool {
+    matches!(result, ResultCode::RATE_LIMITED | ResultCode::SERVER_BUSY | ResultCode::SERVER_NOT_READY)
+}
+
 impl Leaving {
+    fn new(text: Content, progress: Progress) -> Self {
+        Self { text, progress, tick: Tick::NONE, not_now: None }
+    }
+
     fn is_sent(&self) -> bool {
         matches!(self.progress, Progress::Sent(_))
     }

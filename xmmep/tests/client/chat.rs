@@ -146,6 +146,46 @@ fn a_refusal_is_told_with_its_reason_and_ends_the_text() {
 }
 
 #[test]
+fn a_text_the_server_cannot_take_now_goes_again_in_order_when_it_can() {
+    let mut world = World::logged_in(16);
+    world.script.tick = None;
+    let ids: Vec<_> = (0..5).map(|n| world.text(&format!("{n}"))).collect();
+    world.until(SECOND, "the texts", |world| world.heard::<TxtMsg>().len() == 5);
+    world.say(&tick_of(ids[0], Tick::DELIVERED));
+    ids[1..].iter().for_each(|id| world.say(&not_now(*id, 7)));
+    world.run(6 * SECOND);
+    assert_eq!(world.heard::<TxtMsg>().len(), 5, "before its time");
+    assert_eq!(world.ticks(), [(ids[0], Tick::DELIVERED)], "not now is not never");
+    world.script.tick = Some(Tick::DELIVERED);
+    world.until(5 * SECOND, "all ticks", |world| world.ticks().len() == 5);
+    let sent: Vec<_> = world.heard::<TxtMsg>().into_iter().map(|message| message.text.id).collect();
+    assert_eq!(sent, [&ids[..], &ids[1..]].concat());
+}
+
+#[test]
+fn a_text_that_was_overtaken_after_a_not_now_is_refused_rather_than_shown_out_of_order() {
+    let mut world = World::logged_in(17);
+    world.script.tick = None;
+    let ids = [world.text("one"), world.text("two")];
+    let cat = xmmep::bounded::PrivateText::new("to somebody else").unwrap();
+    let other = world.call(|machine, env, out| machine.send_text(env, Target::User(UserId(9)), cat, out)).unwrap();
+    world.until(SECOND, "the texts", |world| world.heard::<TxtMsg>().len() == 3);
+    world.say(&not_now(ids[0], 3));
+    world.say(&tick_of(other, Tick::STORED));
+    world.run(SECOND);
+    assert_eq!(world.ticks(), [(other, Tick::STORED)]);
+    world.say(&tick_of(ids[1], Tick::STORED));
+    world.run(10 * SECOND);
+    assert_eq!(world.ticks(), [(other, Tick::STORED), (ids[0], Tick::REFUSED), (ids[1], Tick::STORED)]);
+    assert_eq!(world.heard::<TxtMsg>().len(), 3);
+}
+
+fn not_now(id: xmmep::types::MsgId, retry_after_s: u32) -> xmmep::messages::chat::TxtTickNotify {
+    let result = xmmep::result_code::ResultCode::RATE_LIMITED;
+    xmmep::messages::chat::TxtTickNotify { result, retry_after_s, ..tick_of(id, Tick::REFUSED) }
+}
+
+#[test]
 fn a_text_whose_tick_does_not_come_is_sent_again_with_its_id() {
     let mut world = World::logged_in(12);
     world.script.tick = None;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,8 +10,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use xmmep::bounded::{Blob, List, PrivateText, Text};
 use xmmep::client::{
-    Credentials, Durability, Env, Event, Journal, Machine, MemoryJournal, Options, Output, Password, Received, Target,
-    Work,
+    Credentials, DerivedKey, Durability, Env, Event, Journal, Machine, MemoryJournal, Options, Output, Password,
+    Received, Target, Work,
 };
 use xmmep::frame::{self, Frame, Sequence};
 use xmmep::message::{Message, Request};
@@ -87,8 +87,10 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     /// Work that waits because the test said so.
     pub(crate) held: Option<Vec<Work>>,
-    /// Work that was done, for looking at.
+    /// How many keys were derived.
     pub(crate) derived: usize,
+    /// Whether the password is the right one, so that the key need not be derived for each world anew.
+    pub(crate) right_password: bool,
     /// Says which packets get lost.
     pub(crate) lose: Lose,
     /// Every datagram the client sent, with its time.
@@ -152,6 +154,7 @@ impl World {
             events: Vec::new(),
             held: None,
             derived: 0,
+            right_password: true,
             lose: Box::new(|_, _| false),
             sent: Vec::new(),
             tickets,
@@ -203,7 +206,12 @@ impl World {
     fn work(&mut self, work: Work) {
         match work {
             Work::DeriveKey(derive) => {
-                let key = derive.run().unwrap();
+                let (salt, params) = (derive.salt(), derive.params());
+                let key = if self.right_password {
+                    DerivedKey { key: right_key(salt), salt, params }
+                } else {
+                    derive.run().unwrap()
+                };
                 self.derived += 1;
                 self.call(|machine, env, out| machine.key_derived(env, key, out));
             }
@@ -377,7 +385,7 @@ impl World {
         match frame.header.code {
             LoginReq::CODE => {
                 let request: LoginReq = frame.message().unwrap();
-                let right = LoginKey::derive(PASSWORD, &self.script.salt, KdfParams::RECOMMENDED).unwrap();
+                let right = right_key(self.script.salt);
                 let refusal = refusal(LoginReq::CODE.0, ResultCode::PASSWD_MISMATCH);
                 let refuse = self.script.refuse.clone().or((request.login_key != right).then_some(refusal));
                 if let Some(refusal) = refuse {
@@ -507,6 +515,14 @@ impl World {
         self.client_addr.set_port(self.client_addr.port() + 1);
         self.start();
     }
+}
+
+/// The key of the right password: derived once per salt and run of the tests.
+pub(crate) fn right_key(salt: Salt) -> LoginKey {
+    static KEYS: Mutex<BTreeMap<[u8; 16], LoginKey>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap();
+    let derive = || LoginKey::derive(PASSWORD, &salt, KdfParams::RECOMMENDED).unwrap();
+    keys.entry(salt.0).or_insert_with(derive).clone()
 }
 
 pub(crate) fn content(n: u8) -> Content {

@@ -145,7 +145,7 @@ impl Client {
         task::spawn(options, inbox, sender, first, roster_sender).await?;
         // If this future is dropped here, so is `commands`: the task sees nobody left and ends.
         let welcome = logged_in.await.unwrap_or(Err(ConnectError::Ended))?;
-        let events = Events { receiver, commands: commands.downgrade(), dealt_with: None };
+        let events = Events { receiver, commands: commands.downgrade(), last_text: None };
         Ok((Self { commands, roster, welcome: Arc::new(*welcome) }, events))
     }
 
@@ -317,8 +317,8 @@ pub struct Events {
     receiver: mpsc::Receiver<Event>,
     /// Does not keep the client alive.
     commands: mpsc::WeakSender<Command>,
-    /// The text handed out last: asking for the next event says that it was dealt with.
-    dealt_with: Option<(UserId, MsgId)>,
+    /// The text handed out last, if that was the last event: asking for the next one says that it was dealt with.
+    last_text: Option<(UserId, MsgId)>,
 }
 
 impl Events {
@@ -329,19 +329,24 @@ impl Events {
     ///
     /// Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
-        if let Some((from, id)) = self.dealt_with
+        self.dealt_with().await;
+        let event = self.receiver.recv().await?;
+        if let Event::Text(text) = &event {
+            self.last_text = Some((text.from, text.text.id));
+        }
+        Some(event)
+    }
+
+    /// The event handed out last is dealt with, and no other is wanted now: to be called before [`Client::logout`].
+    pub async fn dealt_with(&mut self) {
+        if let Some((from, id)) = self.last_text
             && let Some(commands) = self.commands.upgrade()
         {
             let taken = Command::Run(Box::new(move |machine, env, out| machine.taken(env, from, id, out)));
             // Fails only if the client has ended; then the text comes again at the next start.
             let _ = commands.send(taken).await;
         }
-        self.dealt_with = None;
-        let event = self.receiver.recv().await?;
-        if let Event::Text(text) = &event {
-            self.dealt_with = Some((text.from, text.text.id));
-        }
-        Some(event)
+        self.last_text = None;
     }
 }
 

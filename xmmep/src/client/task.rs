@@ -53,6 +53,9 @@ impl fmt::Debug for Command {
 /// Who waits for the first login.
 type First = oneshot::Sender<Result<Box<Welcome>, ConnectError>>;
 
+/// The journal comes back with what became of the batch.
+type Stored = (Box<dyn Journal>, Result<(), JournalError>);
+
 struct Task {
     machine: Machine,
     socket: UdpSocket,
@@ -67,7 +70,7 @@ struct Task {
     roster: watch::Sender<Arc<Roster>>,
     waiting: HashMap<RequestHandle, AnswerSender>,
     journal: Option<Box<dyn Journal>>,
-    storing: Option<JoinHandle<(Box<dyn Journal>, Result<(), JournalError>)>>,
+    storing: Option<JoinHandle<Stored>>,
     deriving: Option<JoinHandle<Result<DerivedKey, BadKdfParams>>>,
     resolving: Option<JoinHandle<Option<Vec<SocketAddr>>>>,
 }

@@ -1,0 +1,7 @@
+//! The parts of `xmd`, the X-Messenger daemon, as a library for its own binary and tests. To run servers in a program of
+//! your own take `xm-core`: nothing here is meant for a second daemon.
+
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod log;

@@ -1,2 +1,41 @@
-//! The daemon.
-fn main() {}
+//! The daemon's entry: parses the command line, sets up the process, and hands over to the library.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::sys::stat::{Mode, umask};
+use xmd::cli::{Cli, Command};
+use xmd::run;
+
+/// Returns memory to the system, which the default allocator of a long-running server does badly.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Whatever a library creates is readable by its owner alone.
+    umask(Mode::from_bits_truncate(0o077));
+    // Two providers could be compiled in; the first one asked for by default would otherwise panic.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match cli.command {
+        None => asynchronously(run::run(&cli.run)),
+        Some(Command::Run(args)) => asynchronously(run::run(&args)),
+        Some(Command::Config(args)) => run::config(&args),
+        Some(Command::Demo(_)) => ExitCode::FAILURE,
+    }
+}
+
+fn asynchronously(work: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A store that hangs must not hold up the exit.
+            runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+            code
+        }
+        Err(error) => {
+            run::complain(&format!("no threads to run on: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -51,7 +51,8 @@ pub struct RegisterConfig {
     pub reserved: Vec<UserName>,
     /// How often mail goes to one address on demand.
     pub mail_limits: MailLimits,
-    secret: [u8; 32],
+    /// See [`RegisterConfig::new`].
+    pub secret: [u8; 32],
 }
 
 impl RegisterConfig {

@@ -7,7 +7,8 @@ use xmmep::client::{Durability, End, Event, JournalError, QUEUE_MAX, Target, Tex
 use xmmep::messages::chat::{ConfirmLevel, Tick, TxtConfirm, TxtMsg};
 use xmmep::types::UserId;
 
-use crate::world::{BOB, World, content, tick_of};
+use crate::script::{BOB, content, tick_of};
+use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 

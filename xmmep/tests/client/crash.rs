@@ -5,7 +5,8 @@ use std::time::Duration;
 use xmmep::client::{Event, Journal};
 use xmmep::messages::chat::{Tick, TxtConfirm, TxtMsg};
 
-use crate::world::{BOB, World, content, received};
+use crate::script::{BOB, content, received};
+use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 

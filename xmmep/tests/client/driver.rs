@@ -22,7 +22,7 @@ use xmmep::secret::{KdfParams, LoginKey, Salt};
 use xmmep::session::{Accept, Acceptor, Config, Event as SessionEvent, Peek, ServerKey, Serves, Session, peek};
 use xmmep::types::{Time, WallTime};
 
-use crate::world::{BOB, PASSWORD, content, login_with_bob, refusal, tick_of};
+use crate::script::{BOB, PASSWORD, content, login_with_bob, refusal, tick_of};
 
 const SALT: Salt = Salt([3; 16]);
 

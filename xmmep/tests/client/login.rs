@@ -13,9 +13,8 @@ use xmmep::result_code::ResultCode;
 use xmmep::secret::{BadKdfParams, KdfParams, LoginKey, Salt};
 use xmmep::types::{RosterVersion, Status, UserId, WallTime};
 
-use crate::world::{
-    BOB, ME, PASSWORD, Tickets, World, bob, end, first, login_with_bob, online, part, refusal, right_key,
-};
+use crate::script::{BOB, ME, PASSWORD, bob, end, first, login_with_bob, online, part, refusal, right_key};
+use crate::world::{Tickets, World};
 
 fn no_login(world: &mut World) -> ConnectError {
     match world.end() {

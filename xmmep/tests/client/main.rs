@@ -8,4 +8,6 @@ mod driver;
 mod login;
 mod reconnect;
 mod requests;
+mod script;
+mod view;
 mod world;

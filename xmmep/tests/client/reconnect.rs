@@ -9,7 +9,8 @@ use xmmep::result_code::ResultCode;
 use xmmep::session::CloseReason;
 use xmmep::types::Status;
 
-use crate::world::{BOB, World, refusal};
+use crate::script::{BOB, refusal};
+use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -18,7 +18,8 @@ use xmmep::result_code::ResultCode;
 use xmmep::session::CloseReason;
 use xmmep::types::{GroupId, RosterVersion, Status, UserId};
 
-use crate::world::{BOB, World, bob, online, refusal};
+use crate::script::{BOB, bob, online, refusal};
+use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
 const CAT: UserId = UserId(9);

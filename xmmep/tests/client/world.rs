@@ -2,36 +2,31 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use xmmep::bounded::{Blob, List, PrivateText, Text};
+use xmmep::bounded::{Blob, List};
 use xmmep::client::{
-    Credentials, DerivedKey, Durability, Env, Event, Journal, Machine, MemoryJournal, Options, Output, Password,
-    Received, Target, Work,
+    Credentials, DerivedKey, Durability, Env, Event, Journal, Machine, MemoryJournal, Options, Output, Password, Work,
 };
 use xmmep::frame::{self, Frame, Sequence};
 use xmmep::message::{Message, Request};
-use xmmep::messages::chat::{Content, TargetKind, TextKind, Tick, TxtMsg, TxtMsgFwd, TxtTickNotify};
-use xmmep::messages::login::{
-    Buddy, BuddyState, ClientReady, DevicePolicy, GetLoginInfoReq, GetLoginInfoRes, Group, LoginReq, LoginRes1,
-    LoginRes2, LoginRes3, LoginRes6, LoginResEnd,
-};
-use xmmep::messages::{DeviceClass, Gender, OnlineBuddy, Part, Profile, ResultMsg};
+use xmmep::messages::ResultMsg;
+use xmmep::messages::chat::{Tick, TxtMsg};
+use xmmep::messages::login::{GetLoginInfoReq, GetLoginInfoRes, LoginReq};
 use xmmep::result_code::ResultCode;
-use xmmep::secret::{KdfParams, KeyHash, LoginKey, Salt, TicketKey};
+use xmmep::secret::{KdfParams, KeyHash, Salt, TicketKey};
 use xmmep::session::{
     Accept, Acceptor, Admission, CloseReason, Config, Event as SessionEvent, Peek, ServerKey, Serves, Session, Ticket,
     UserKind, peek,
 };
-use xmmep::types::{DeviceId, GroupId, MsgId, PresenceId, RosterVersion, Status, Time, UserId, WallTime};
+use xmmep::types::{DeviceId, PresenceId, Time, WallTime};
 
-pub(crate) const PASSWORD: &str = "correct horse battery";
-pub(crate) const ME: UserId = UserId(7);
-pub(crate) const BOB: UserId = UserId(8);
+use crate::script::{ME, PASSWORD, login_with_bob, refusal, right_key, tick_of};
+
 const PRESENCE: PresenceId = PresenceId { cluster: 1, presence: 1 };
 
 /// What the scripted servers do; tests change it before or between steps.
@@ -453,55 +448,6 @@ impl World {
         out.into_iter().for_each(|(to, bytes)| self.send(from, to, bytes));
     }
 
-    /// All messages of that kind the Presence heard so far.
-    pub(crate) fn heard<M: Message>(&self) -> Vec<M> {
-        self.heard_frames::<M>().into_iter().map(|frame| frame.message().unwrap()).collect()
-    }
-
-    pub(crate) fn heard_frames<M: Message>(&self) -> Vec<Frame> {
-        self.presence
-            .inbox
-            .iter()
-            .map(|(_, frame)| frame)
-            .filter(|frame| frame.header.code == M::CODE)
-            .cloned()
-            .collect()
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.heard::<ClientReady>().is_empty()
-    }
-
-    /// Ann writes to Bob.
-    pub(crate) fn text(&mut self, body: &str) -> MsgId {
-        let body = PrivateText::new(body).unwrap();
-        self.call(|machine, env, out| machine.send_text(env, Target::User(BOB), body, out)).unwrap()
-    }
-
-    /// Bob writes to Ann, as the Presence passes it on.
-    pub(crate) fn text_from_bob(&mut self, n: u8) -> TxtMsgFwd {
-        let text = TxtMsgFwd { from: BOB, at: self.wall(), from_store: false, text: content(n) };
-        self.say(&text);
-        text
-    }
-
-    /// The bodies of the texts that were shown, in order.
-    pub(crate) fn shown(&self) -> Vec<String> {
-        let text = |event: &Event| match event {
-            Event::Text(text) => Some(text.text.body.expose().to_owned()),
-            _ => None,
-        };
-        self.events.iter().filter_map(text).collect()
-    }
-
-    pub(crate) fn ticks(&self) -> Vec<(MsgId, Tick)> {
-        let tick = |event: &Event| match event {
-            Event::Tick(tick) => Some((tick.id, tick.tick)),
-            _ => None,
-        };
-        self.events.iter().filter_map(tick).collect()
-    }
-
     /// The client process dies and starts again with what its journal holds.
     pub(crate) fn crash_client(&mut self, change: impl FnOnce(&mut Options)) {
         let routers = vec![self.router.addr];
@@ -515,89 +461,4 @@ impl World {
         self.client_addr.set_port(self.client_addr.port() + 1);
         self.start();
     }
-}
-
-/// The key of the right password: derived once per salt and run of the tests.
-pub(crate) fn right_key(salt: Salt) -> LoginKey {
-    static KEYS: Mutex<BTreeMap<[u8; 16], LoginKey>> = Mutex::new(BTreeMap::new());
-    let mut keys = KEYS.lock().unwrap();
-    let derive = || LoginKey::derive(PASSWORD, &salt, KdfParams::RECOMMENDED).unwrap();
-    keys.entry(salt.0).or_insert_with(derive).clone()
-}
-
-pub(crate) fn content(n: u8) -> Content {
-    Content {
-        id: MsgId([n; 16]),
-        target_kind: TargetKind::USER,
-        target: ME.0,
-        order: n.into(),
-        sent: WallTime(1),
-        kind: TextKind::TEXT,
-        body: PrivateText::new(&format!("text {n}")).unwrap(),
-    }
-}
-
-pub(crate) fn received(n: u8) -> Received {
-    Received { from: BOB, at: WallTime(0), from_store: false, text: content(n) }
-}
-
-pub(crate) fn tick_of(id: MsgId, tick: Tick) -> TxtTickNotify {
-    TxtTickNotify { id, tick, result: ResultCode::SUCCESS, at: WallTime(5), retry_after_s: 0 }
-}
-
-pub(crate) fn refusal(code: u16, result: ResultCode) -> ResultMsg {
-    ResultMsg { result, answered: xmmep::frame::Code(code), retry_after_s: 0, detail: Text::default() }
-}
-
-pub(crate) fn first(roster_unchanged: bool) -> Bytes {
-    let profile = Profile {
-        nickname: Text::new("Ann").unwrap(),
-        personal_msg: Text::default(),
-        birthdate: Text::default(),
-        location: Text::default(),
-        gender: Gender::NOT_STATED,
-    };
-    let first = LoginRes1 {
-        result: ResultCode::SUCCESS,
-        user: ME,
-        name: "Ann".parse().unwrap(),
-        profile,
-        server_time: WallTime(42),
-        device_policy: DevicePolicy::ONE_PER_CLASS,
-        failed_attempts: 3,
-        roster_unchanged,
-    };
-    frame::answer(&first, Sequence(1))
-}
-
-pub(crate) fn bob() -> Buddy {
-    Buddy {
-        user: BOB,
-        name: "bob".parse().unwrap(),
-        group: GroupId::DEFAULT,
-        display_name: Text::default(),
-        state: BuddyState::ACCEPTED,
-    }
-}
-
-pub(crate) fn online(user: UserId, status: Status) -> OnlineBuddy {
-    OnlineBuddy { user, status, personal_msg: Text::default(), device_class: DeviceClass::PHONE }
-}
-
-pub(crate) fn part(part: u16, parts: u16, total: u32) -> Part {
-    Part { part, parts, total }
-}
-
-pub(crate) fn end(groups: u32, buddies: u32, online: u32, version: u64) -> Bytes {
-    let roster_version = RosterVersion(version);
-    frame::notice(&LoginResEnd { groups, buddies, blocked: 0, rooms: 0, online, roster_version })
-}
-
-/// One group, Bob, who is busy.
-pub(crate) fn login_with_bob() -> Vec<Bytes> {
-    let group = Group { group: GroupId(1), name: Text::new("friends").unwrap() };
-    let groups = LoginRes2 { part: part(0, 1, 1), groups: List::new(vec![group]).unwrap() };
-    let buddies = LoginRes3 { part: part(0, 1, 1), buddies: List::new(vec![bob()]).unwrap() };
-    let online = LoginRes6 { part: part(0, 1, 1), online: List::new(vec![online(BOB, Status::BUSY)]).unwrap() };
-    vec![first(false), frame::notice(&groups), frame::notice(&buddies), frame::notice(&online), end(1, 1, 1, 5)]
 }

@@ -8,11 +8,54 @@
 //! | [`Offline`] | messages that wait for their recipients | Presence |
 //! | [`MailQueue`] | mails that wait for a relay | Register |
 //!
-//! [`memory`] implements all of them in a readable way; what is feature-gated is listed in the manifest. A store of your
-//! own implements one trait and proves itself with one line of the conformance suite (feature `testing`).
+//! | implementation | feature | keeps |
+//! |---|---|---|
+//! | [`memory`] | – | everything, until the process ends: the readable reference |
+//! | `sql` | `sql` | everything, in SQLite; a commit that returned survives a power cut |
+//! | `offline_log` | `offline-log` | offline messages, in files on local disk, one flush for all who wait |
+//!
+//! They mix: [`Stores`] has one `Arc` per trait. A store of your own implements one trait and proves itself with one line
+//! of the conformance suite (`testing`, feature of the same name).
+//!
+//! Every call may be repeated with the same arguments, whatever error came before: what was done is not done again.
+//! That is how callers get over a [`StoreError`] that leaves open whether something happened.
 //!
 //! Nothing here knows a message of the protocol, opens a socket or reads a clock: ids and names come from
 //! [`xmmep`], times are arguments.
+//!
+//! A message that waits while its recipient is away, and what becomes of it:
+//!
+//! ```
+//! # async fn example() -> Result<(), xm_store::StoreError> {
+//! use xm_store::offline::Appended;
+//! use xm_store::records::{Level, Parcel, ParcelId, Place};
+//! use xm_store::Stores;
+//! use xmmep::types::{MsgId, UserId, WallTime};
+//!
+//! let (ann, bob, now) = (UserId(1), UserId(2), WallTime(1_790_000_000_000));
+//! let stores = Stores::memory();
+//! let hello = Parcel { from: ann, id: MsgId([7; 16]), sent: now, body: b"hello".to_vec() };
+//!
+//! // The sender did not hear the answer and tries again: the same message waits once.
+//! let first = stores.offline.append(bob, vec![hello.clone()]).await?;
+//! let again = stores.offline.append(bob, vec![hello.clone()]).await?;
+//! let Appended::Stored(place) = first[0] else { panic!("there is room") };
+//! assert_eq!(again, [Appended::Already(place, Level::Stored)]);
+//!
+//! // Bob comes back, reads, and confirms.
+//! assert_eq!(stores.offline.page(bob, Place::START, 64, 64 * 1024).await?, [(place, hello)]);
+//! let id = ParcelId { from: ann, id: MsgId([7; 16]) };
+//! stores.offline.settle(bob, &[id], Level::Received, now).await?;
+//!
+//! // Nothing waits, and Ann can still ask how far it came.
+//! assert_eq!(stores.offline.summary(bob).await?.messages, 0);
+//! assert_eq!(stores.offline.level(bob, id).await?, Some(Level::Received));
+//! # Ok(())
+//! # }
+//! # let mut example = Box::pin(example());
+//! # let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+//! # assert_eq!(example.as_mut().poll(context), std::task::Poll::Ready(Ok(())), "the memory stores never wait");
+//! ```
 
 pub mod accounts;
 pub mod contacts;
@@ -20,6 +63,8 @@ pub mod error;
 pub mod mail_queue;
 pub mod memory;
 pub mod offline;
+#[cfg(feature = "offline-log")]
+pub mod offline_log;
 pub mod placements;
 pub mod records;
 #[cfg(feature = "sql")]

@@ -1,0 +1,355 @@
+//! What only shows from inside: flushes that fail, files cut and damaged at every byte, compaction.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use xmmep::types::MsgId;
+
+use super::format::HEADER_LEN;
+use super::*;
+
+const BOB: UserId = UserId(2);
+
+fn parcel(number: u64) -> Parcel {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    Parcel { from: UserId(number % 7), id: MsgId(id), sent: WallTime(number), body: vec![number as u8; 40] }
+}
+
+fn id(parcel: &Parcel) -> ParcelId {
+    ParcelId { from: parcel.from, id: parcel.id }
+}
+
+fn small() -> Options {
+    Options { segment_bytes: 8 * 1024, ..Options::default() }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap().block_on(future)
+}
+
+/// Appends one parcel per call, so that each is a batch of its own.
+async fn append(log: &OfflineLog, numbers: std::ops::Range<u64>) {
+    for number in numbers {
+        let answers = log.append(BOB, vec![parcel(number)]).await.unwrap();
+        assert!(matches!(answers[..], [Appended::Stored(_)]), "{answers:?}");
+    }
+}
+
+async fn waiting(log: &OfflineLog) -> Vec<Parcel> {
+    let page = log.page(BOB, Place::START, usize::MAX, usize::MAX).await.unwrap();
+    page.into_iter().map(|(_, parcel)| parcel).collect()
+}
+
+/// A log with three batches: two parcels, then one, then three; and the bytes of its only segment up to the end, with
+/// where each frame begins.
+fn three_batches() -> (Vec<u8>, Vec<usize>) {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    block_on(async {
+        for numbers in [1..3, 3..4, 4..7] {
+            log.append(BOB, numbers.map(parcel).collect()).await.unwrap();
+        }
+    });
+    // Without dropping the log: as a crash would leave it.
+    let mut bytes = std::fs::read(disk::segment_path(directory.path(), 1)).unwrap();
+    let header = format::Header::decode(&bytes).unwrap();
+    let found = format::scan(&bytes, header.stamp, 0);
+    let starts: Vec<_> = found.frames.iter().map(|(at, _)| *at).collect();
+    let end = found.end();
+    bytes.truncate(end);
+    (bytes, starts)
+}
+
+/// Opens a log whose only segment has these bytes. Returns what waits, and the report.
+fn reopened(bytes: &[u8]) -> Result<(Vec<Parcel>, Recovery, Vec<u8>), OpenError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = disk::segment_path(directory.path(), 1);
+    std::fs::write(&path, bytes).unwrap();
+    let log = OfflineLog::open(directory.path(), small())?;
+    let kept = std::fs::read(path).unwrap();
+    let parcels = block_on(waiting(&log));
+    let recovery = log.recovery().clone();
+    // What was found can be gone on with.
+    block_on(append(&log, 100..101));
+    assert_eq!(block_on(waiting(&log)).len(), parcels.len() + 1);
+    drop(log);
+    let again = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(block_on(waiting(&again)).len(), parcels.len() + 1, "the second start finds the same");
+    Ok((parcels, recovery, kept))
+}
+
+fn numbers(parcels: &[Parcel]) -> Vec<u64> {
+    parcels.iter().map(|parcel| parcel.sent.0).collect()
+}
+
+#[test]
+fn the_last_batch_cut_at_every_byte_leaves_every_earlier_one() {
+    let (bytes, starts) = three_batches();
+    let last_batch = starts[3];
+    for cut in last_batch..=bytes.len() {
+        // Cut short, and cut with the zeros behind it that were taken in advance.
+        for zeros in [0, 3_000] {
+            let mut torn = bytes[..cut].to_vec();
+            torn.resize(cut + zeros, 0);
+            let (parcels, recovery, _) = reopened(&torn).unwrap();
+            let whole = starts.iter().filter(|start| **start > last_batch && **start <= cut).count();
+            let whole = if cut == bytes.len() { 3 } else { whole };
+            assert_eq!(numbers(&parcels), (1..4 + whole as u64).collect::<Vec<_>>(), "cut at {cut}");
+            assert_eq!(recovery.damage, [], "a torn write is no damage: cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn any_sectors_of_the_last_batch_may_be_missing() {
+    let (mut bytes, starts) = three_batches();
+    bytes.truncate(starts[3]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = disk::segment_path(directory.path(), 1);
+    std::fs::write(&path, &bytes).unwrap();
+    let large = |number| Parcel { body: vec![number as u8; 700], ..parcel(number) };
+    // Write the same batch into the same segment by hand, so that its sectors can be taken away.
+    let header = format::Header::decode(&bytes).unwrap();
+    for (left, number) in (0..4_u32).rev().zip(4..) {
+        let one = large(number);
+        let place = Place(number);
+        let record = format::Record::Parcel { to: BOB, place, id: id(&one), sent: one.sent, body: &one.body };
+        record.encode(header.stamp, 3, left, &mut bytes);
+    }
+    let first_sector = starts[3].div_ceil(512);
+    let sectors = bytes.len().div_ceil(512) - first_sector;
+    assert!((5..10).contains(&sectors));
+    for kept in 0..1_u32 << sectors {
+        let mut torn = bytes.clone();
+        for sector in (0..sectors).filter(|sector| kept & 1 << sector == 0) {
+            let start = (first_sector + sector) * 512;
+            let end = torn.len().min(start + 512);
+            torn[start..end].fill(0);
+        }
+        let (parcels, recovery, _) = reopened(&torn).unwrap();
+        let found = numbers(&parcels);
+        assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>(), "kept {kept:b}: a prefix, in order");
+        assert!(found.len() >= 3, "kept {kept:b}: what was flushed before is there");
+        assert!(parcels.iter().all(|one| *one == parcel(one.sent.0) || *one == large(one.sent.0)), "kept {kept:b}");
+        assert_eq!(recovery.damage, [], "kept {kept:b}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_an_earlier_batch_costs_one_parcel_and_raises_the_alarm() {
+    let (bytes, starts) = three_batches();
+    for at in HEADER_LEN..starts[3] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let (parcels, recovery, kept) = reopened(&damaged).unwrap();
+        let lost = starts.iter().rposition(|start| *start <= at).unwrap() as u64 + 1;
+        let expected: Vec<_> = (1..7).filter(|number| *number != lost).collect();
+        assert_eq!(numbers(&parcels), expected, "byte {at}");
+        assert_eq!(recovery.damage.len(), 1, "byte {at}");
+        assert!(recovery.damage[0].bytes.contains(&(at as u64)), "byte {at}: {:?}", recovery.damage);
+        assert_eq!(recovery.torn_bytes, 0, "byte {at}");
+        assert_eq!(kept, damaged, "byte {at}: nothing is cut");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_header_costs_nothing() {
+    let (bytes, _) = three_batches();
+    for at in 0..HEADER_LEN {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        let (parcels, ..) = reopened(&damaged).unwrap();
+        assert_eq!(numbers(&parcels), [1, 2, 3, 4, 5, 6], "byte {at}");
+    }
+}
+
+#[test]
+fn without_any_header_the_parcels_are_found_and_the_alarm_is_raised() {
+    let (mut bytes, _) = three_batches();
+    bytes[..HEADER_LEN].fill(0xa5);
+    let (parcels, recovery, _) = reopened(&bytes).unwrap();
+    assert_eq!(numbers(&parcels), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(recovery.damage.len(), 1);
+}
+
+#[test]
+fn garbage_of_any_length_is_survived() {
+    for len in (0..200).chain([1_023, 1_024, 1_025, 5_000, 20_000]) {
+        let mut state = len as u64 + 1;
+        let garbage = (0..len).map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as u8
+        });
+        let (parcels, ..) = reopened(&garbage.collect::<Vec<_>>()).unwrap();
+        assert_eq!(parcels, [], "{len} bytes");
+    }
+}
+
+#[test]
+fn after_a_clean_stop_damage_at_the_end_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    block_on(append(&log, 1..4));
+    drop(log);
+    let path = disk::segment_path(directory.path(), 1);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let header = format::Header::decode(&bytes).unwrap();
+    let found = format::scan(&bytes, header.stamp, 0);
+    let third = found.frames[2].0;
+    bytes[third + 30] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), [1, 2]);
+    assert_eq!((log.recovery().damage.len(), log.recovery().torn_bytes), (1, 0));
+    let kept: Vec<_> = std::fs::read_dir(directory.path().join("quarantine")).unwrap().collect();
+    assert_eq!(kept.len(), 1);
+}
+
+#[test]
+fn a_sealed_segment_cut_short_raises_the_alarm() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    block_on(append(&log, 1..150));
+    drop(log);
+    let path = disk::segment_path(directory.path(), 1);
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(disk::segment_path(directory.path(), 2).exists());
+    let header = format::Header::decode(&bytes).unwrap();
+    let frames: Vec<_> = format::scan(&bytes, header.stamp, 0).frames.iter().map(|(at, _)| *at).collect();
+    let last = *frames.last().unwrap();
+    std::fs::write(&path, &bytes[..last]).unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    let lost = frames.len() as u64;
+    let expected: Vec<_> = (1..150).filter(|number| *number != lost).collect();
+    assert_eq!(numbers(&block_on(waiting(&log))), expected);
+    assert_eq!(log.recovery().damage.len(), 1);
+}
+
+#[test]
+fn a_segment_that_is_gone_or_renamed_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    block_on(append(&log, 1..250));
+    drop(log);
+    let (second, fourth) = (disk::segment_path(directory.path(), 2), disk::segment_path(directory.path(), 40));
+    std::fs::rename(&second, &fourth).unwrap();
+    let error = OfflineLog::open(directory.path(), small()).unwrap_err();
+    assert!(matches!(&error, OpenError::Foreign { path, .. } if *path == second), "{error}");
+    std::fs::rename(disk::segment_path(directory.path(), 1), &second).unwrap();
+    std::fs::remove_file(&fourth).unwrap();
+    for number in 3..=9 {
+        let _ = std::fs::remove_file(disk::segment_path(directory.path(), number));
+    }
+    let error = OfflineLog::open(directory.path(), small()).unwrap_err();
+    assert!(matches!(&error, OpenError::Foreign { path, .. } if *path == second), "{error}");
+}
+
+#[test]
+fn a_second_opening_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    let error = OfflineLog::open(directory.path(), small()).unwrap_err();
+    assert_eq!(error, OpenError::InUse(directory.path().to_owned()));
+    drop(log);
+    OfflineLog::open(directory.path(), small()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn the_files_belong_to_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("offline");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
+    let log = OfflineLog::open(&path, small()).unwrap();
+    block_on(append(&log, 1..3));
+    let files = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.chain([path.clone()]) {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", file.display());
+    }
+}
+
+static FLUSHES_LEFT: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Flushes as often as allowed, then fails once, then would succeed: as a kernel does that has dropped the pages.
+fn failing_sync(file: &File) -> std::io::Result<()> {
+    match FLUSHES_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+        Ok(_) => file.sync_data(),
+        Err(_) => {
+            FLUSHES_LEFT.store(usize::MAX, Ordering::SeqCst);
+            Err(std::io::Error::other("EIO"))
+        }
+    }
+}
+
+#[test]
+fn a_failed_flush_stops_the_log_for_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = OfflineLog::open_with(directory.path(), small(), failing_sync).unwrap();
+    block_on(async {
+        append(&log, 1..4).await;
+        FLUSHES_LEFT.store(0, Ordering::SeqCst);
+        let failed = log.append(BOB, vec![parcel(4)]).await;
+        assert!(matches!(failed, Err(StoreError::Stopped(_))), "{failed:?}");
+        let retried = log.append(BOB, vec![parcel(4)]).await;
+        assert!(matches!(retried, Err(StoreError::Stopped(_))), "the retry must not hide it: {retried:?}");
+        assert!(log.page(BOB, Place::START, 10, 10).await.is_err());
+        assert!(log.settle(BOB, &[id(&parcel(1))], Level::Received, WallTime(9)).await.is_err());
+        assert!(log.summary(BOB).await.is_err());
+        assert!(log.level(BOB, id(&parcel(1))).await.is_err());
+        assert!(log.expire(WallTime(9), WallTime(9), 9).await.is_err());
+        assert!(log.forget(WallTime(9)).await.is_err());
+    });
+    drop(log);
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    let found = numbers(&block_on(waiting(&log)));
+    assert_eq!(found[..3], [1, 2, 3], "what was stored is there, whatever became of the rest");
+}
+
+#[test]
+fn space_is_freed_and_nothing_that_waits_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let quotas = Quotas { messages: 10_000, bytes: 10_000_000, messages_per_sender: 10_000 };
+    let options = || Options { quotas, ..small() };
+    let log = OfflineLog::open(directory.path(), options()).unwrap();
+    let week = LEVEL_WEEK;
+    block_on(async {
+        append(&log, 1..6).await;
+        for round in 0..40_u64 {
+            let numbers = 100 + round * 100..200 + round * 100;
+            append(&log, numbers.clone()).await;
+            let ids: Vec<_> = numbers.map(|number| id(&parcel(number))).collect();
+            let at = WallTime((round + 1) * week);
+            assert_eq!(log.settle(BOB, &ids, Level::Received, at).await.unwrap().len(), 100);
+            log.forget(WallTime((round + 2) * week + 1)).await.unwrap();
+        }
+        assert_eq!(numbers(&waiting(&log).await), [1, 2, 3, 4, 5]);
+    });
+    let size = || -> u64 {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+        files.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+    };
+    assert!(size() <= 4 * 8 * 1024, "{} bytes for five parcels", size());
+    drop(log);
+    let log = OfflineLog::open(directory.path(), options()).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), [1, 2, 3, 4, 5]);
+    assert_eq!(log.recovery().damage, []);
+    let answers = block_on(log.append(BOB, vec![parcel(3)])).unwrap();
+    assert!(matches!(answers[..], [Appended::Already(Place(3), Level::Stored)]), "{answers:?}");
+}
+
+/// A bit more than levels are kept.
+const LEVEL_WEEK: u64 = 7 * 24 * 3_600 * 1_000;
+
+#[test]
+fn a_parcel_larger_than_a_segment_fits() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { segment_bytes: 0, ..Options::default() };
+    let log = OfflineLog::open(directory.path(), options.clone()).unwrap();
+    block_on(append(&log, 1..5));
+    drop(log);
+    let log = OfflineLog::open(directory.path(), options).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), [1, 2, 3, 4]);
+}

@@ -49,8 +49,11 @@ impl UserName {
         if text.chars().take(NAME_CHARS_MAX.saturating_add(1)).count() > NAME_CHARS_MAX {
             return Err(BadUserName::TooLong);
         }
+        if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Self::from_ascii(text);
+        }
         let name = UsernameCasePreserved::new().enforce(text).map_err(|_| BadUserName::Disallowed)?;
-        if let Some(character) = name.chars().find(|c| "*%#+/@".contains(*c)) {
+        if let Some(character) = forbidden(&name) {
             return Err(BadUserName::Forbidden(character));
         }
         let folded = UsernameCaseMapped::new().enforce(&*name).map_err(|_| BadUserName::Disallowed)?;
@@ -58,6 +61,14 @@ impl UserName {
             return Err(BadUserName::TooLong);
         }
         Ok(Self(name.into()))
+    }
+
+    /// Most names, without the work: of the visible ASCII characters RFC 8265 allows all and maps none but case.
+    fn from_ascii(text: &str) -> Result<Self, BadUserName> {
+        match forbidden(text) {
+            Some(character) => Err(BadUserName::Forbidden(character)),
+            None => Ok(Self(text.into())),
+        }
     }
 
     /// The name as its owner writes it.
@@ -69,9 +80,16 @@ impl UserName {
     /// The form in which names are compared and kept unique (RFC 8265 `UsernameCaseMapped`).
     #[must_use]
     pub fn folded(&self) -> String {
+        if self.0.is_ascii() {
+            return self.0.to_ascii_lowercase();
+        }
         // Enforcing is idempotent and was done in `new`, so the fallback is never taken.
         UsernameCaseMapped::new().enforce(&*self.0).map_or_else(|_| self.0.to_string(), |folded| folded.into_owned())
     }
+}
+
+fn forbidden(name: &str) -> Option<char> {
+    name.chars().find(|c| "*%#+/@".contains(*c))
 }
 
 impl PartialEq for UserName {
@@ -246,6 +264,46 @@ mod tests {
             if let Ok(name) = UserName::new(name) {
                 let folded = name.folded();
                 assert_eq!(UserName::new(&folded).unwrap().folded(), folded);
+            }
+        }
+    }
+
+    #[test]
+    fn every_character_stays_the_same_name_however_often_it_is_written_or_folded() {
+        let mut names = 0;
+        // Not the ideographs and Hangul syllables: 100,000 characters that know no case.
+        let scripts = (0..0x3400).chain(0xa000..0xac00).chain(0xf900..0x1_8000).chain(0x1_d000..0x2_0000);
+        for character in scripts.filter_map(char::from_u32) {
+            for text in [String::from(character), format!("a{character}"), format!("{character}\u{301}x")] {
+                let Ok(name) = UserName::new(&text) else { continue };
+                names += 1;
+                assert_eq!(
+                    UserName::new(name.as_str()).map(|again| again.0),
+                    Ok(name.0.clone()),
+                    "{text:?} written again"
+                );
+                // Some folded forms are no names (Cherokee: its small letters are too young for the tables of RFC 8264).
+                let folded = name.folded();
+                let again = UserName::new(&folded).map_or_else(|_| folded.clone(), |again| again.folded());
+                assert_eq!(again, folded, "{text:?} folded again");
+            }
+        }
+        assert!(names > 10_000, "only {names} names");
+    }
+
+    #[test]
+    fn the_short_way_for_ascii_says_the_same_as_rfc_8265() {
+        for first in 0..0x80_u8 {
+            for second in 0..0x80_u8 {
+                let text = String::from_utf8(vec![first, second]).unwrap();
+                let profile = UsernameCasePreserved::new().enforce(&*text).ok().map(|name| name.into_owned());
+                let allowed = profile.clone().filter(|name| forbidden(name).is_none());
+                let name = UserName::new(&text).ok();
+                assert_eq!(name.as_ref().map(|name| name.as_str().to_owned()), allowed, "{text:?}");
+                if let Some(name) = name {
+                    let folded = UsernameCaseMapped::new().enforce(&*text).unwrap();
+                    assert_eq!(name.folded(), folded, "{text:?}");
+                }
             }
         }
     }

@@ -40,6 +40,8 @@ struct Duo {
     server: End,
     seen_at: SocketAddr,
     wire: Vec<Flying>,
+    /// The client is logged in; before that it sends nothing over 4 KiB.
+    promoted: bool,
 }
 
 fn open(config: Arc<Config>) -> (Session, Session) {
@@ -65,11 +67,13 @@ pub fn session(input: &[u8]) {
     let epoch_bits = [20, 4, 6, 8][usize::from(shape % 4)];
     let config = Config { epoch_bits, ..Config::default() };
     let (client, mut server) = open(Arc::new(config));
-    if shape & 4 == 0 {
+    let promoted = shape & 4 == 0;
+    if promoted {
         server.promote();
     }
     let end = |session| End { session, sent: vec![], received: vec![], ended: None, highest_counter: None };
-    let mut duo = Duo { now: Time::ZERO, client: end(client), server: end(server), seen_at: CLIENT, wire: Vec::new() };
+    let mut duo =
+        Duo { now: Time::ZERO, client: end(client), server: end(server), seen_at: CLIENT, wire: Vec::new(), promoted };
     while !input.is_empty() {
         duo.step(&mut input);
     }
@@ -86,7 +90,8 @@ impl Duo {
         let server = choice & 0x80 != 0;
         match choice & 0x0f {
             0..=2 => {
-                let len = usize::from(input.short()) % 5_000;
+                let most = if self.promoted { 5_000 } else { 4_096 };
+                let len = usize::from(input.short()) % (most + 1);
                 self.send(server, len);
             }
             3 => drop(self.end(server).session.send_unreliable(Bytes::from_static(b"typing"))),
@@ -120,7 +125,10 @@ impl Duo {
             _ => match choice & 0x30 {
                 0x00 => self.seen_at = SocketAddr::from(([192, 0, 2, input.byte() % 3 + 1], 1_000)),
                 0x10 => self.end(server).session.probe(),
-                _ => self.server.session.promote(),
+                _ => {
+                    self.server.session.promote();
+                    self.promoted = true;
+                }
             },
         }
     }

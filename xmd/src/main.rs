@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         None => asynchronously(run::run(&cli.run)),
         Some(Command::Run(args)) => asynchronously(run::run(&args)),
         Some(Command::Config(args)) => run::config(&args),
-        Some(Command::Demo(_)) => ExitCode::FAILURE,
+        Some(Command::Demo(args)) => asynchronously(xmd::demo::demo(&args)),
     }
 }
 

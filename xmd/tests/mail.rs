@@ -403,6 +403,24 @@ async fn a_directory_gets_each_mail_once_whole_and_private() {
 }
 
 #[tokio::test]
+async fn a_link_stands_in_a_file_as_it_is_also_beside_a_chinese_name() {
+    let temp = tempfile::tempdir().unwrap();
+    let link = format!("https://chat.example.org/activate?token={}", "A".repeat(43));
+    let text = format!("Welcome, 李雷!\n\n{link}\n");
+    let queue = queue_of(&[mail(7, "ann@example.org", "Welcome", &text)]).await;
+    courier(&queue, Road::Directory(temp.path().to_owned())).round(NOW).await.unwrap();
+    let file = temp.path().read_dir().unwrap().next().unwrap().unwrap().path();
+    let eml = std::fs::read_to_string(file).unwrap();
+    assert!(eml.lines().any(|line| line == link) && eml.contains("李雷"), "{eml}");
+    // A relay is promised ASCII.
+    let relay = FakeRelay::start(&[Act::Take]).await;
+    let queue = queue_of(&[mail(7, "ann@example.org", "Welcome", &text)]).await;
+    courier(&queue, by(&[&relay])).round(NOW).await.unwrap();
+    assert!(relay.heard().iter().all(|line| line.is_ascii()));
+    assert!(relay.heard().contains(&"Content-Transfer-Encoding: quoted-printable".to_owned()), "{:#?}", relay.heard());
+}
+
+#[tokio::test]
 async fn a_directory_that_cannot_be_written_makes_the_mail_wait() {
     let temp = tempfile::tempdir().unwrap();
     let in_the_way = temp.path().join("mail");

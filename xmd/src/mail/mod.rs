@@ -20,7 +20,7 @@ use xmmep::bounded::Text;
 use xmmep::types::WallTime;
 
 pub use files::write_eml;
-pub use message::Letter;
+pub use message::{Carrier, Letter};
 pub use smtp::{Credentials, Relay, RelayTimeouts, Relays, read_credentials};
 
 /// Mails taken from the queue at once.
@@ -117,12 +117,12 @@ impl Courier {
     pub async fn round(&self, now: WallTime) -> Result<usize, StoreError> {
         let due = self.queue.due(now, BATCH).await?;
         let count = due.len();
-        let mut lines = match &self.road {
-            Road::Directory(_) => None,
-            Road::Relays(relays) => Some(relays.lines()),
+        let (mut lines, carrier) = match &self.road {
+            Road::Directory(_) => (None, Carrier::File),
+            Road::Relays(relays) => (Some(relays.lines()), Carrier::Relay),
         };
         for (mail, attempts) in due {
-            let outcome = match Letter::new(&self.from, &mail) {
+            let outcome = match Letter::new(&self.from, &mail, carrier) {
                 Err(reason) => Outcome::Refused(reason),
                 Ok(letter) => match (&self.road, &mut lines) {
                     (Road::Relays(_), Some(lines)) => lines.deliver(&letter).await,

@@ -212,6 +212,9 @@ impl Machine {
 
     /// Brings back the result of [`Work::DeriveKey`].
     pub fn key_derived(&mut self, env: &mut Env<'_>, key: DerivedKey, out: &mut Output) {
+        if self.has_ended() {
+            return;
+        }
         self.password = None;
         self.key = Some(key.clone());
         out.events.push(Event::KeyDerived(key));
@@ -227,7 +230,10 @@ impl Machine {
         match result {
             Ok(()) => {
                 let shown = self.texts.written();
-                out.events.extend(shown.into_iter().map(|text| Event::Text(Box::new(text))));
+                // After the end nothing is told: these come at the next start.
+                if !self.has_ended() {
+                    out.events.extend(shown.into_iter().map(|text| Event::Text(Box::new(text))));
+                }
             }
             Err(error) => {
                 self.journal_failed = true;

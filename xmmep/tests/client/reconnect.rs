@@ -164,6 +164,34 @@ fn a_client_that_is_over_does_nothing_any_more() {
 }
 
 #[test]
+fn work_that_comes_back_after_the_end_is_told_to_nobody_and_kept_for_the_next_start() {
+    let mut world = World::new(15);
+    world.held = Some(Vec::new());
+    world.start();
+    world.until(SECOND, "a derivation", |world| world.held.as_ref().is_some_and(|held| !held.is_empty()));
+    world.call(|machine, env, out| machine.logout(env, out));
+    world.release();
+    assert_eq!(world.events, [Event::Ended(End::LoggedOut)]);
+
+    let mut world = World::logged_in(15);
+    world.held = Some(Vec::new());
+    world.text_from_bob(1);
+    world.run(SECOND);
+    world.close(CloseReason::REPLACED);
+    world.end();
+    world.release();
+    assert!(matches!(world.events.last(), Some(Event::Ended(_))));
+    world.crash_client(|_| {});
+    assert_eq!(world.shown(), ["text 1"]);
+}
+
+#[test]
+fn a_client_at_rest_is_small() {
+    // Beside its options, its session and its roster; what a load generator multiplies by a hundred thousand.
+    assert!(size_of::<xmmep::client::Machine>() <= 1_024, "{} bytes", size_of::<xmmep::client::Machine>());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_datagrams() {
     let trace = || {
         let mut world = World::logged_in(14);

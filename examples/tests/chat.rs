@@ -154,6 +154,46 @@ async fn what_goes_wrong_is_said_in_one_line_and_by_the_exit_code() {
     server.running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_program_at_any_moment_loses_doubles_and_reorders_nothing_that_was_ticked() {
+    let server = Server::start().await;
+    let hello = server.chat("ann", PASSWORD, "/add bob\n/wait buddy bob\n/quit\n");
+    let (_, (_, code)) =
+        tokio::join!(finished(hello), finished(server.chat("bob", PASSWORD, "/wait ask ann\n/accept ann\n/quit\n")));
+    assert_eq!(code, Some(0));
+
+    let mut ticked = Vec::new();
+    for round in 0..6 {
+        let script: String = (0..6).map(|n| format!("/to bob round {round} text {n}\n")).collect();
+        let mut ann = server.chat("ann", PASSWORD, &(script + "/wait 60\n"));
+        // Killed at the first tick, the second, and so on; in the last round after all of them.
+        let said = ann.stdout.take().unwrap();
+        let seen = tokio::task::spawn_blocking(move || {
+            let mut lines = std::io::BufRead::lines(std::io::BufReader::new(said)).map_while(Result::ok);
+            let ticks = lines.by_ref().filter(|line| line.starts_with("✓ #")).take(round + 1).collect::<Vec<_>>();
+            ann.kill().unwrap();
+            ann.wait().unwrap();
+            ticks
+        });
+        let numbers = seen.await.unwrap();
+        let number = |line: &String| line.split(['#', ' ']).find_map(|word| word.parse::<u32>().ok()).unwrap();
+        ticked.extend(numbers.iter().map(|line| format!("round {round} text {}", number(line) - 1)));
+    }
+    let (_, code) = finished(server.chat("ann", PASSWORD, "/to bob the end\n/wait stored\n/quit\n")).await;
+    assert_eq!(code, Some(0));
+
+    let (said, code) = finished(server.chat("bob", PASSWORD, "/wait text the end\n/quit\n")).await;
+    assert_eq!(code, Some(0), "{said}");
+    let shown: Vec<_> = said.lines().filter_map(|line| line.split_once("away): ").map(|(_, text)| text)).collect();
+    let mut in_order = shown.clone();
+    in_order.sort_unstable();
+    in_order.dedup();
+    assert_eq!(shown, in_order, "doubled or out of order");
+    let lost: Vec<_> = ticked.iter().filter(|text| !shown.contains(&text.as_str())).collect();
+    assert!(lost.is_empty() && ticked.len() == 21, "{lost:?} of {}", ticked.len());
+    server.running.stop().await;
+}
+
 #[tokio::test]
 async fn bad_arguments_are_named_and_help_teaches() {
     let dir = tempfile::tempdir().unwrap();

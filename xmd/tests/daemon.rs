@@ -1,0 +1,404 @@
+//! The real binary: what it needs to start (nothing), what it refuses and how it says so, and how it stops.
+
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails the test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a loaded machine; a test that needs it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn xmd(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xmd"));
+    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    xmd(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A directory with a configuration that takes free ports and keeps its data beside it.
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new(more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let config = format!(
+            "data_dir = {data:?}\n[router]\nlisten = \"127.0.0.1:0\"\n[presence]\nlisten = \"127.0.0.1:0\"\n\
+             [web]\nlisten = \"127.0.0.1:0\"\n{more}"
+        );
+        std::fs::write(directory.path().join("xmd.toml"), config).unwrap();
+        Self { directory }
+    }
+
+    fn config(&self) -> String {
+        self.directory.path().join("xmd.toml").to_str().unwrap().to_owned()
+    }
+
+    fn data(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join("data").join(name)
+    }
+
+    fn start(&self) -> Running {
+        Running::wait_for(xmd(&["run", "--config", &self.config()]).spawn().unwrap())
+    }
+
+    /// Runs until it ends by itself, which it must do soon.
+    fn refused(&self) -> (Option<i32>, String) {
+        let mut child = xmd(&["run", "--config", &self.config()]).spawn().unwrap();
+        let status = ended(&mut child);
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+}
+
+/// A daemon that serves. Killed if the test ends before it was stopped.
+struct Running {
+    child: Child,
+    welcome: String,
+}
+
+impl Running {
+    fn wait_for(mut child: Child) -> Self {
+        let mut welcome = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !welcome.contains("Stop it with Ctrl-C") {
+            let read = lines.read_line(&mut welcome).unwrap();
+            if read == 0 {
+                let mut said = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                panic!("it does not start: {said}");
+            }
+        }
+        Self { child, welcome }
+    }
+
+    /// The rest of the line that begins so.
+    fn told(&self, begin: &str) -> String {
+        let line = self.welcome.lines().find_map(|line| line.trim_start().strip_prefix(begin));
+        line.unwrap_or_else(|| panic!("no {begin:?} in {}", self.welcome)).trim().to_owned()
+    }
+
+    fn web(&self) -> SocketAddr {
+        self.told("Page to register").trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Stops it and returns how it ended, how long that took and all it logged.
+    fn stop(mut self, signal: &str) -> (ExitStatus, Duration, String) {
+        let begun = Instant::now();
+        self.signal(signal);
+        let status = ended(&mut self.child);
+        let took = begun.elapsed();
+        let mut log = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        (status, took, log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the end of a process; one that does not end is killed, and the test fails.
+fn ended(child: &mut Child) -> ExitStatus {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("it does not end");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn get(web: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(web).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {web}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn it_starts_with_nothing_says_where_everything_is_and_keeps_it_to_itself() {
+    let place = Place::new("");
+    let running = place.start();
+    assert!(running.told("Address for clients").starts_with("xm://127.0.0.1:"), "{}", running.welcome);
+    assert!(running.welcome.contains("Only this machine can reach the server"), "{}", running.welcome);
+    assert!(get(running.web(), "/").contains("Make an account"));
+    assert!(get(running.web(), "/readyz").starts_with("HTTP/1.1 200"));
+    assert_eq!(mode(&place.data("")), 0o700);
+    let mut files = 0;
+    for directory in [place.data(""), place.data("keys")] {
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            files += 1;
+            assert_eq!(mode(&path) & 0o077, 0, "{} can be used by others", path.display());
+        }
+    }
+    assert!(files > 6, "{files} files");
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_well_and_soon() {
+    for signal in ["-TERM", "-INT"] {
+        let place = Place::new("");
+        let (status, took, log) = place.start().stop(signal);
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(log.lines().all(|line| !line.contains("ERROR")), "{log}");
+    }
+}
+
+#[test]
+fn the_server_key_stays_the_same_over_restarts_also_after_a_kill() {
+    let place = Place::new("");
+    let key = |running: &Running| running.told("Address for clients").rsplit('/').next().unwrap().to_owned();
+    let running = place.start();
+    let first = key(&running);
+    drop(running);
+    let again = place.start();
+    assert_eq!(key(&again), first);
+    let (status, _, log) = again.stop("-TERM");
+    assert!(status.success(), "{log}");
+}
+
+#[test]
+fn a_second_one_on_the_same_directory_is_refused_and_told_about_the_first() {
+    let place = Place::new("");
+    let first = place.start();
+    let (code, said) = place.refused();
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&format!("process {}", first.child.id())) && said.contains("--data"), "{said}");
+    assert!(get(first.web(), "/healthz").starts_with("HTTP/1.1 200"), "the first goes on");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_key_and_the_way_out() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (key, address) in [
+        ("router.listen", udp.local_addr().unwrap()),
+        ("presence.listen", udp.local_addr().unwrap()),
+        ("web.listen", tcp.local_addr().unwrap()),
+    ] {
+        let place = Place::new("");
+        let config = std::fs::read_to_string(place.config()).unwrap();
+        let section = format!("[{}]\nlisten = ", key.split('.').next().unwrap());
+        let config = config.replace(&format!("{section}\"127.0.0.1:0\""), &format!("{section}\"{address}\""));
+        std::fs::write(place.config(), config).unwrap();
+        let (code, said) = place.refused();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("{key} = \"{address}\"")) && said.contains("choose another port"), "{said}");
+        assert!(!place.data("router.db").exists(), "no database was touched");
+    }
+}
+
+#[test]
+fn two_of_them_with_several_lanes_do_not_share_a_port() {
+    let first = Place::new("");
+    let config = std::fs::read_to_string(first.config()).unwrap().replace("[presence]\n", "[presence]\nlanes = 4\n");
+    std::fs::write(first.config(), &config).unwrap();
+    let running = first.start();
+    let _ = running.told("Address for clients");
+    // Where the first one's Presence is, nobody is told but clients: the kernel knows.
+    let port = udp_ports_of(running.child.id()).into_iter().find(|(_, sockets)| *sockets == 4).expect("four lanes").0;
+    let second = Place::new("");
+    let config = std::fs::read_to_string(second.config()).unwrap();
+    let config = config.replace("[presence]\nlisten = \"127.0.0.1:0\"", &format!("[presence]\nlanes = 4\nlisten = \"127.0.0.1:{port}\""));
+    std::fs::write(second.config(), config).unwrap();
+    let (code, said) = second.refused();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("presence.listen"), "{said}");
+}
+
+/// The UDP ports a process has on loopback, with the number of sockets on each; from Linux's /proc.
+fn udp_ports_of(pid: u32) -> std::collections::BTreeMap<u16, usize> {
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+    let inodes: Vec<String> = links
+        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let mut ports = std::collections::BTreeMap::new();
+    for line in std::fs::read_to_string(format!("/proc/{pid}/net/udp")).unwrap().lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        if inodes.iter().any(|inode| inode == fields[9]) {
+            let port = u16::from_str_radix(fields[1].rsplit(':').next().unwrap(), 16).unwrap();
+            *ports.entry(port).or_default() += 1;
+        }
+    }
+    ports
+}
+
+#[test]
+fn a_bad_configuration_is_refused_before_anything_is_made() {
+    let place = Place::new("[log]\nlevel = \"loud\"\ncolour = true\n");
+    let (code, said) = place.refused();
+    assert_eq!(code, Some(2));
+    assert!(said.contains("log.level = \"loud\"") && said.contains("log.colour"), "{said}");
+    assert!(!place.data("").exists());
+    let missing = output(&["run", "--config", "/nonexistent/xmd.toml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("/nonexistent/xmd.toml"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn a_damaged_data_directory_is_refused_by_name_and_left_as_it_is() {
+    for (file, words) in [("keys/router.key", "router.key is damaged"), ("router.db", "router.db")] {
+        let place = Place::new("");
+        place.start().stop("-TERM");
+        let path = place.data(file);
+        std::fs::write(&path, b"half wri").unwrap();
+        let (code, said) = place.refused();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(words) && said.contains("backup"), "{said}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"half wri");
+    }
+    let place = Place::new("");
+    place.start().stop("-TERM");
+    std::fs::remove_file(place.data("keys/router.key")).unwrap();
+    let (code, said) = place.refused();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("router.key is missing"), "{said}");
+    assert!(!place.data("keys/router.key").exists());
+}
+
+#[test]
+fn modes_that_let_others_in_are_tightened_and_a_loose_key_is_refused() {
+    let place = Place::new("");
+    place.start().stop("-TERM");
+    std::fs::set_permissions(place.data(""), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(place.data("router.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, _, log) = place.start().stop("-TERM");
+    assert_eq!((mode(&place.data("")), mode(&place.data("router.db"))), (0o700, 0o600));
+    assert!(log.contains("WARNING"), "{log}");
+    std::fs::set_permissions(place.data("keys/router.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (code, said) = place.refused();
+    assert_eq!(code, Some(1));
+    assert!(said.contains("router.key can be read by others"), "{said}");
+}
+
+#[test]
+fn it_listens_on_loopback_alone() {
+    let place = Place::new("");
+    let running = place.start();
+    let pid = running.child.id();
+    for table in ["udp", "tcp", "udp6", "tcp6"] {
+        let Ok(sockets) = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")) else { continue };
+        let own: Vec<u16> = udp_ports_of(pid).into_keys().chain([running.web().port()]).collect();
+        for line in sockets.lines().skip(1) {
+            let (address, port) = line.split_whitespace().nth(1).unwrap().rsplit_once(':').unwrap();
+            if own.contains(&u16::from_str_radix(port, 16).unwrap()) {
+                assert_eq!(address, "0100007F", "{table}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_log_is_one_line_per_event_in_both_formats_and_shows_no_key() {
+    for format in ["text", "json"] {
+        let place = Place::new(&format!("[log]\nlevel = \"debug\"\nformat = \"{format}\"\n"));
+        let running = place.start();
+        let token = "A".repeat(43);
+        let _ = get(running.web(), &format!("/activate?token={token}"));
+        let (_, _, log) = running.stop("-TERM");
+        assert!(log.lines().count() >= 4, "{log}");
+        let fine = |line: &str| if format == "json" { line.starts_with('{') && line.ends_with('}') } else { line.starts_with("20") };
+        assert!(log.lines().all(fine), "{log}");
+        assert!(!log.contains(&token), "a token is in the log");
+        for key in ["router.key", "presence.key", "register.key"] {
+            let file = std::fs::read_to_string(place.data("keys").join(key)).unwrap();
+            let secret = file.split(' ').nth(1).unwrap();
+            assert!(!log.contains(secret), "{key} is in the log");
+        }
+    }
+}
+
+#[test]
+fn config_prints_a_file_that_passes_its_own_check() {
+    let printed = output(&["config"]);
+    assert!(printed.status.success());
+    assert_eq!(text(&printed.stdout), xmd::config::DEFAULT_FILE);
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("xmd.toml");
+    std::fs::write(&file, &printed.stdout).unwrap();
+    let file = file.to_str().unwrap();
+    assert!(output(&["config", "--check", file]).status.success());
+    std::fs::write(file, "[web]\nport = 1\n").unwrap();
+    let checked = output(&["config", "--check", file]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(text(&checked.stderr).contains("web.port"), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn help_teaches_by_example_and_a_wrong_option_is_named() {
+    let help = text(&output(&["--help"]).stdout);
+    for words in ["xmd demo", "xmd config > xmd.toml", "--data", "public_address", "docs/OPERATING.md"] {
+        assert!(help.contains(words), "no {words:?} in {help}");
+    }
+    assert!(text(&output(&["--version"]).stdout).starts_with("xmd "));
+    let wrong = output(&["--dta", "x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("--data"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn the_demonstration_runs_to_its_end_and_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let played = xmd(&["demo"]).env("TMPDIR", temp.path()).output().unwrap();
+    let told = text(&played.stdout);
+    assert_eq!(played.status.code(), Some(0), "{told}\n{}", text(&played.stderr));
+    for words in ["the account is ready", "is logged in", "bob said yes", "tick: delivered", "tick: stored", "reads it, first thing"] {
+        assert!(told.contains(words), "no {words:?} in {told}");
+    }
+    assert_eq!(temp.path().read_dir().unwrap().count(), 0, "something is left behind");
+}
+
+#[test]
+fn the_demonstration_stays_when_asked_and_leaves_when_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let running = Running::wait_for(xmd(&["demo", "--stay"]).env("TMPDIR", temp.path()).spawn().unwrap());
+    assert!(get(running.web(), "/").contains("Make an account"));
+    let (status, _, said) = running.stop("-TERM");
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert_eq!(temp.path().read_dir().unwrap().count(), 0, "something is left behind");
+}
+
+#[test]
+fn a_demonstration_that_cannot_run_says_why() {
+    let played = xmd(&["demo"]).env("TMPDIR", "/nonexistent").output().unwrap();
+    assert_eq!(played.status.code(), Some(1));
+    assert!(text(&played.stderr).contains("no temporary directory"), "{}", text(&played.stderr));
+}

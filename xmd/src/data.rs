@@ -7,7 +7,7 @@
 //!   keys/presence.key  the Presence's static key
 //!   keys/register.key  what Register makes tokens from
 //!   mail/              .eml files, with mail.mode "directory"
-//!   …                  databases and offline messages
+//!   …                  databases and offline messages, see `stores.rs`
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};

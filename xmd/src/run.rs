@@ -106,7 +106,7 @@ pub(crate) fn welcome(places: &Places) -> String {
     };
     line("Address for clients", &places.client.to_string());
     line("Page to register", &format!("{}/", places.web));
-    line("Mails", &places.mails.as_deref().map_or("go to the relays".to_owned(), |path| shown(path)));
+    line("Mails", &places.mails.as_deref().map_or("go to the relays".to_owned(), shown));
     line("Everything is kept in", &shown(&places.data));
     text.push_str("\nNext: open the page and register; then open the link in the mail");
     text.push_str(if places.mails.is_some() { " (the newest file in the\ndirectory above)" } else { "" });

@@ -159,18 +159,21 @@ impl Server {
     }
 
     /// Stops: takes nothing new, finishes what was begun, closes the stores. Under five seconds.
-    pub async fn stop(mut self) {
-        self.site.set_ready(false);
-        self.stop.cancel();
+    pub async fn stop(self) {
+        let Self { site, stop, mut tasks, kept, _data, .. } = self;
+        site.set_ready(false);
+        stop.cancel();
+        // It holds Register, and with it the mail queue.
+        drop(site);
         let all = async {
-            while let Some(ended) = self.tasks.join_next().await {
+            while let Some(ended) = tasks.join_next().await {
                 match ended {
                     Ok((_, Ok(()))) => {}
                     Ok((name, Err(error))) => tracing::error!(name, %error, "failed while stopping"),
                     Err(error) => tracing::error!(%error, "failed while stopping"),
                 }
             }
-            self.kept.close().await;
+            kept.close().await;
         };
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("not everything ended in time; what had a tick is stored");

@@ -1,8 +1,16 @@
 //! Which store is where in the data directory. What is in them is `xm-store`'s.
+//!
+//! ```text
+//! router.db           names, addresses, where each user lives     (SQLite, with -wal and -shm beside it)
+//! presence-C1P1.db    accounts and rosters of one identity        (SQLite)
+//! offline-C1P1/       messages that wait for their recipients     (a log in segments)
+//! register.db         mails that wait for a relay                 (SQLite)
+//! ```
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use xm_store::offline_log::{OfflineLog, Options};
 use xm_store::records::Quotas;
 use xm_store::sql::{self, SqlMailQueue, SqlPlacements, SqlPresence};
 use xm_store::{MailQueue, OpenError, Placements, Stores};
@@ -38,13 +46,14 @@ impl Kept {
             messages_per_sender: limits.offline_per_sender,
         };
         // The Router's comes last: where it exists, everything else was made before.
-        let presence_db = format!("presence-{}.db", config.presence.identity);
-        let presence = Arc::new(sql::open_presence(&url(&data.join(&presence_db))).await?.with_quotas(quotas));
+        let identity = config.presence.identity;
+        let offline = open_offline(data.join(&format!("offline-{identity}")), quotas).await?;
+        let presence = Arc::new(sql::open_presence(&url(&data.join(&format!("presence-{identity}.db")))).await?);
         let register = Arc::new(sql::open_register(&url(&data.join(REGISTER_DB))).await?);
         let router = Arc::new(sql::open_router(&url(&data.join(ROUTER_DB))).await?);
         Ok(Self {
             placements: router.clone(),
-            stores: presence.stores(),
+            stores: Stores { offline: Arc::new(offline), ..presence.stores() },
             mails: register.clone(),
             router,
             presence,
@@ -53,11 +62,34 @@ impl Kept {
     }
 
     /// Closes them; what was answered with success is in their files already.
-    pub(crate) async fn close(&self) {
+    pub(crate) async fn close(self) {
         self.presence.close().await;
         self.register.close().await;
         self.router.close().await;
+        // The offline log writes the last levels when it is dropped, and waits for the disk.
+        let Self { stores, .. } = self;
+        let _ = tokio::task::spawn_blocking(move || drop(stores)).await;
     }
+}
+
+/// Opens the offline messages, which reads all that wait, and says what a crash or a failing disk has left there.
+async fn open_offline(directory: PathBuf, quotas: Quotas) -> Result<OfflineLog, OpenError> {
+    let options = Options { quotas, ..Options::default() };
+    let path = directory.clone();
+    let opened = tokio::task::spawn_blocking(move || OfflineLog::open(&path, options)).await;
+    let log = opened.map_err(|error| OpenError::Unreachable { path: directory, why: error.to_string() })??;
+    let found = log.recovery();
+    tracing::info!(
+        waiting = found.waiting,
+        segments = found.segments,
+        torn_bytes = found.torn_bytes,
+        "offline messages"
+    );
+    for damage in &found.damage {
+        let (file, bytes) = (damage.path.display(), &damage.bytes);
+        tracing::error!(%file, ?bytes, "offline messages are lost: the disk is failing; a copy is in quarantine/");
+    }
+    Ok(log)
 }
 
 fn url(path: &Path) -> String {

@@ -236,7 +236,10 @@ fn two_of_them_with_several_lanes_do_not_share_a_port() {
     let port = udp_ports_of(running.child.id()).into_iter().find(|(_, sockets)| *sockets == 4).expect("four lanes").0;
     let second = Place::new("");
     let config = std::fs::read_to_string(second.config()).unwrap();
-    let config = config.replace("[presence]\nlisten = \"127.0.0.1:0\"", &format!("[presence]\nlanes = 4\nlisten = \"127.0.0.1:{port}\""));
+    let config = config.replace(
+        "[presence]\nlisten = \"127.0.0.1:0\"",
+        &format!("[presence]\nlanes = 4\nlisten = \"127.0.0.1:{port}\""),
+    );
     std::fs::write(second.config(), config).unwrap();
     let (code, said) = second.refused();
     assert_eq!(code, Some(1));
@@ -247,9 +250,8 @@ fn two_of_them_with_several_lanes_do_not_share_a_port() {
 fn udp_ports_of(pid: u32) -> std::collections::BTreeMap<u16, usize> {
     let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let links = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
-    let inodes: Vec<String> = links
-        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
+    let inodes: Vec<String> =
+        links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
     let mut ports = std::collections::BTreeMap::new();
     for line in std::fs::read_to_string(format!("/proc/{pid}/net/udp")).unwrap().lines().skip(1) {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -335,7 +337,9 @@ fn the_log_is_one_line_per_event_in_both_formats_and_shows_no_key() {
         let _ = get(running.web(), &format!("/activate?token={token}"));
         let (_, _, log) = running.stop("-TERM");
         assert!(log.lines().count() >= 4, "{log}");
-        let fine = |line: &str| if format == "json" { line.starts_with('{') && line.ends_with('}') } else { line.starts_with("20") };
+        let fine = |line: &str| {
+            if format == "json" { line.starts_with('{') && line.ends_with('}') } else { line.starts_with("20") }
+        };
         assert!(log.lines().all(fine), "{log}");
         assert!(!log.contains(&token), "a token is in the log");
         for key in ["router.key", "presence.key", "register.key"] {
@@ -380,7 +384,14 @@ fn the_demonstration_runs_to_its_end_and_leaves_nothing_behind() {
     let played = xmd(&["demo"]).env("TMPDIR", temp.path()).output().unwrap();
     let told = text(&played.stdout);
     assert_eq!(played.status.code(), Some(0), "{told}\n{}", text(&played.stderr));
-    for words in ["the account is ready", "is logged in", "bob said yes", "tick: delivered", "tick: stored", "reads it, first thing"] {
+    for words in [
+        "the account is ready",
+        "is logged in",
+        "bob said yes",
+        "tick: delivered",
+        "tick: stored",
+        "reads it, first thing",
+    ] {
         assert!(told.contains(words), "no {words:?} in {told}");
     }
     assert_eq!(temp.path().read_dir().unwrap().count(), 0, "something is left behind");

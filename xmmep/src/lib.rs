@@ -5,6 +5,7 @@
 //! | [`types`], [`bounded`], [`name`], [`secret`] | ids, times, bounded text and lists, names, secrets: bytes become types once, here |
 //! | [`frame`], [`message`], [`mod@messages`], [`catalog`] | what travels: a header and one postcard struct per code |
 //! | [`session`] | the secure session: handshake, records, reliable delivery; no socket and no clock |
+//! | `stream` (feature `tokio`) | frames on a byte stream, with a limit that rises after authentication |
 //! | `client` (feature `client`) | the client: a machine without a socket, and one task with a socket that drives it |
 
 pub mod bounded;

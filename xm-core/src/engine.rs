@@ -35,6 +35,9 @@ use crate::outbox::{Command, LaneId, Mailbox, Outbox, SessionRef};
 use crate::refusal::Refusal;
 use crate::role::{Role, Task};
 
+/// Why a session is closed whose client sent more than could wait behind a slow handler. It may come back at once.
+pub const OVERLOADED: CloseReason = CloseReason(64);
+
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
@@ -264,7 +267,13 @@ impl<R: Role> Engine<R> {
         for event in events.drain(..) {
             match event {
                 Event::Confirmed => self.acceptor.settled(index),
-                Event::Message(message) => self.message(now, index, message, out),
+                Event::Message(message) => {
+                    self.message(now, index, message, out);
+                    // A login binds through the letter box; what came in the same datagram has to see it.
+                    if !self.mailbox.is_empty() {
+                        self.mail(now, out);
+                    }
+                }
                 // Its CLOSE is still to be sent; `flush` removes it afterwards.
                 Event::Ended(Ended::Violation(_)) => self.lane.touch(index),
                 Event::Ended(_) => self.gone.extend(self.lane.remove(index)),
@@ -282,9 +291,19 @@ impl<R: Role> Engine<R> {
         if let Some(waiting) = &mut entry.waiting {
             if waiting.len() < WAITING_PER_SESSION_MAX {
                 waiting.push_back(message);
-            } else if let Ok(frame) = Frame::decode(message) {
-                let refusal = Refusal::Busy { retry_after_s: 1 };
-                respond(&self.outbox, Sink::Session(session), &frame, Err(refusal));
+                return;
+            }
+            match Frame::decode(message) {
+                Ok(frame) if frame.header.sequence != Sequence::NONE => {
+                    let refusal = Refusal::Busy { retry_after_s: 1 };
+                    respond(&self.outbox, Sink::Session(session), &frame, Err(refusal));
+                }
+                // Nothing is dropped in silence, and what comes behind must not overtake it: the client comes back and
+                // sends again, in order, whatever it has no answer for.
+                _ => {
+                    entry.session.close(OVERLOADED);
+                    self.lane.touch(index);
+                }
             }
             return;
         }
@@ -318,7 +337,12 @@ impl<R: Role> Engine<R> {
                     self.lane.touch(session.index);
                 }
             }
-            Command::Bind(session, user) => self.lane.bind(session, user),
+            Command::Bind(session, user) => {
+                if !self.lane.bind(session, user) {
+                    // It ended while its login was under way, when there was nobody to tell.
+                    self.gone.push(Gone { session, user });
+                }
+            }
             Command::Close(session, reason) => self.lane.close(now.mono, session, reason),
             Command::Handled(session) => self.handled(now, session, out),
             Command::Answer(lookup, frame) => {

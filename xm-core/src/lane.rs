@@ -46,7 +46,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether the role still hears this session.
     pub(crate) fn is_open(&self) -> bool {
-        self.closing.is_none()
+        self.closing.is_none() && !self.session.is_over()
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -132,15 +132,16 @@ impl Lane {
         }
     }
 
-    /// The session now belongs to `user`.
-    pub(crate) fn bind(&mut self, session: SessionRef, user: UserId) {
-        let Some(entry) = self.resolve(session) else { return };
+    /// The session now belongs to `user`; false if it is no longer there.
+    pub(crate) fn bind(&mut self, session: SessionRef, user: UserId) -> bool {
+        let Some(entry) = self.resolve(session) else { return false };
         let was_stranger = std::mem::replace(&mut entry.user, user) == UserId(0);
         entry.session.promote();
         entry.admission = None;
         entry.ends_at = None;
         self.strangers -= usize::from(was_stranger);
         self.touch(session.index);
+        true
     }
 
     /// Ends a session: nothing is heard from it any more, and it goes once what was sent before has been acknowledged, or

@@ -9,7 +9,7 @@ use xmmep::messages::buddies::{
 use xmmep::result_code::ResultCode;
 use xmmep::types::{RosterVersion, UserId};
 
-use super::online::show_each_other;
+use super::online::{are_friends, show_each_other};
 use super::{Presence, delivery};
 use crate::ctx::{Ctx, Reply};
 use crate::handlers::Handlers;
@@ -44,7 +44,7 @@ async fn add(ctx: Ctx<Presence>, req: AddBuddyReq) -> Result<Reply, Refusal> {
     refresh(&ctx, buddy.user).await?;
     // A buddy who has blocked the asker is not asked, and the asker must not notice.
     if asked.is_heard()
-        && let Some(session) = presence.session_of(buddy.user)
+        && let Some(session) = presence.listener(buddy.user)
     {
         ctx.outbox().send(session, &BuddiedNotify { card: public_card(&me), greeting: req.greeting });
     }
@@ -65,19 +65,20 @@ async fn answer(ctx: Ctx<Presence>, req: BuddiedNotifyRes) -> Result<Reply, Refu
     let answered = presence.stores.contacts.answer(&me, req.user, answer, ctx.now().wall).await?;
     refresh(&ctx, req.user).await?;
     if let Some(roster_version) = answered.accepted {
-        if let Some(session) = presence.session_of(req.user) {
+        if let Some(session) = presence.listener(req.user) {
             let notify = BuddyAnsweredNotify { user: me.user, accepted: true, roster_version };
             ctx.outbox().send(session, &notify);
         }
-        show_each_other(presence, ctx.outbox(), me.user, req.user);
+        show_each_other(presence, ctx.outbox(), me.user, req.user, false);
     }
     done(&ctx, answered.version)
 }
 
 async fn remove(ctx: Ctx<Presence>, req: BuddyRemovedNotify) -> Result<Reply, Refusal> {
+    let were_friends = are_friends(ctx.role(), ctx.user(), req.user);
     let version = ctx.role().stores.contacts.remove(ctx.user(), req.user).await?;
     refresh(&ctx, req.user).await?;
-    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user);
+    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user, were_friends);
     done(&ctx, version)
 }
 
@@ -91,18 +92,19 @@ async fn block(ctx: Ctx<Presence>, req: BuddyBlockedNotify) -> Result<Reply, Ref
     let presence = ctx.role();
     let other = presence.stores.accounts.by_user(req.user).await?.ok_or(Refusal::NotFound)?;
     let other = Person { user: other.user, name: other.name };
+    let were_friends = are_friends(presence, ctx.user(), req.user);
     let version = presence.stores.contacts.block(ctx.user(), &other, ctx.now().wall).await?;
     // Both ends follow before we say Success: from then on nothing arrives.
     refresh(&ctx, req.user).await?;
     delivery::refuse_waiting(presence, ctx.outbox(), ctx.now(), ctx.user(), req.user);
-    show_each_other(presence, ctx.outbox(), ctx.user(), req.user);
+    show_each_other(presence, ctx.outbox(), ctx.user(), req.user, were_friends);
     done(&ctx, version)
 }
 
 async fn unblock(ctx: Ctx<Presence>, req: BuddyUnblockedNotify) -> Result<Reply, Refusal> {
     let version = ctx.role().stores.contacts.unblock(ctx.user(), req.user, req.group).await?;
     refresh(&ctx, req.user).await?;
-    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user);
+    show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user, false);
     done(&ctx, version)
 }
 

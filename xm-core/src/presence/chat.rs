@@ -8,7 +8,7 @@ use xmmep::result_code::ResultCode;
 use xmmep::types::{Time, UserId};
 
 use super::Presence;
-use super::delivery::{carry_out, set_timer};
+use super::delivery::{carry_out, relay, set_timer};
 use super::inbox::{Effect, refused};
 use super::users::{Online, User};
 use crate::ctx::{Ctx, Reply};
@@ -27,34 +27,49 @@ async fn send(ctx: Ctx<Presence>, message: TxtMsg) -> Result<Reply, Refusal> {
     let mut effects = Vec::new();
     match check(&ctx, &message) {
         Err((result, retry_after_s)) => effects.push(refused(parcel, result, retry_after_s)),
-        Ok(()) => {
-            if let Some(tick) = presence.users.recall(to, parcel) {
-                effects.push(Effect::Tick { parcel, tick, result: ResultCode::SUCCESS, retry_after_s: 0 });
-            } else {
-                let content = Bytes::from(body_of(&message));
-                let take = |user: &mut User| {
-                    // A stranger, a blocker and nobody at all are not told apart.
-                    if !user.is_friend(me) {
-                        effects.push(refused(parcel, ResultCode::BLOCKED, 0));
-                        return;
-                    }
-                    let bound = presence.config.relay_bound;
-                    user.inbox().accept(now.mono, bound, parcel, now.wall, content, &mut effects);
-                    set_timer(presence, to, user);
-                };
-                if let Err(error) = presence.users.with_loaded(&*presence.stores.contacts, now.mono, to, take).await {
-                    let refusal = Refusal::from(error);
-                    effects.push(refused(parcel, refusal.code(), refusal.retry_after_s()));
-                }
-            }
-        }
+        Ok(standing) => match presence.users.recall(to, parcel) {
+            Some(tick) => effects.push(Effect::Tick { parcel, tick, result: ResultCode::SUCCESS, retry_after_s: 0 }),
+            None => accept(&ctx, standing, &message, parcel, &mut effects),
+        },
     }
     carry_out(presence, now, ctx.outbox(), to, effects);
     ctx.done()
 }
 
+/// Gives a message to the recipient's inbox. Reads no store: whoever writes is online, and knows whom he may write to.
+fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: ParcelId, effects: &mut Vec<Effect>) {
+    let (presence, now) = (ctx.role(), ctx.now());
+    let to = UserId(message.text.target);
+    let content = Bytes::from(body_of(message));
+    let take = |user: &mut User| {
+        // A stranger, a blocker and nobody at all are not told apart. The recipient's own view counts if there is one.
+        let friend = if user.known { user.is_friend(parcel.from) } else { standing == Standing::Friend };
+        if !friend {
+            effects.push(refused(parcel, ResultCode::BLOCKED, 0));
+            return;
+        }
+        let bound = presence.config.relay_bound;
+        user.inbox().accept(now.mono, bound, parcel, now.wall, content, effects);
+        relay(ctx.outbox(), user, effects);
+        set_timer(presence, to, user);
+    };
+    let in_memory = || presence.users.with(to, |_| ()).is_some();
+    if standing == Standing::Friend || in_memory() {
+        presence.users.with_absent(now.mono, to, take);
+    } else {
+        effects.push(refused(parcel, ResultCode::BLOCKED, 0));
+    }
+}
+
+/// What the sender of a message is to its recipient, as the sender's own roster has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Friend,
+    Stranger,
+}
+
 /// Rules that do not depend on the recipient.
-fn check(ctx: &Ctx<Presence>, message: &TxtMsg) -> Result<(), (ResultCode, u32)> {
+fn check(ctx: &Ctx<Presence>, message: &TxtMsg) -> Result<Standing, (ResultCode, u32)> {
     if message.text.target_kind != TargetKind::USER {
         return Err((ResultCode::NOT_FOUND, 0));
     }
@@ -66,12 +81,14 @@ fn check(ctx: &Ctx<Presence>, message: &TxtMsg) -> Result<(), (ResultCode, u32)>
     }
     let config = &ctx.role().config;
     let allowed = ctx.role().users.with(ctx.user(), |user| {
+        let friend = user.is_friend(UserId(message.text.target));
         let online = user.online.as_mut()?;
-        Some(spend(online, ctx.now().mono, config.texts_burst, config.texts_per_second))
+        let allowed = spend(online, ctx.now().mono, config.texts_burst, config.texts_per_second);
+        Some((allowed, if friend { Standing::Friend } else { Standing::Stranger }))
     });
     match allowed.flatten() {
-        Some(true) => Ok(()),
-        Some(false) => Err((ResultCode::RATE_LIMITED, 1)),
+        Some((true, standing)) => Ok(standing),
+        Some((false, _)) => Err((ResultCode::RATE_LIMITED, 1)),
         None => Err((ResultCode::BAD_STATE, 0)),
     }
 }
@@ -100,6 +117,7 @@ async fn confirm(ctx: Ctx<Presence>, confirm: TxtConfirm) -> Result<Reply, Refus
         for message in confirm.messages.iter().filter(|_| current == ctx.session()) {
             user.inbox().confirm(ParcelId { from: message.from, id: message.id }, level, &mut effects);
         }
+        relay(ctx.outbox(), user, &mut effects);
         effects
     });
     carry_out(ctx.role(), ctx.now(), ctx.outbox(), ctx.user(), effects.unwrap_or_default());

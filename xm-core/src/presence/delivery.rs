@@ -12,7 +12,7 @@ use xmmep::result_code::ResultCode;
 use xmmep::types::UserId;
 
 use super::Presence;
-use super::inbox::{Effect, Inbox};
+use super::inbox::{Effect, Inbox, Settling};
 use super::timers::Due;
 use super::users::User;
 use crate::ctx::Now;
@@ -54,6 +54,7 @@ pub(super) fn session_ready(presence: &Arc<Presence>, now: Now, outbox: &Outbox,
             let mut effects = Vec::new();
             if state.ready_session() == Some(session) {
                 state.inbox().session_ready(session, &mut effects);
+                relay(&out, state, &mut effects);
             }
             effects
         });
@@ -102,6 +103,7 @@ fn change(
         if let Some(inbox) = &mut state.inbox {
             happened(inbox, &mut effects);
         }
+        relay(outbox, state, &mut effects);
         set_timer(presence, user, state);
         effects
     });
@@ -116,18 +118,33 @@ pub(super) fn set_timer(presence: &Presence, user: UserId, state: &User) {
     }
 }
 
-/// Does what the inbox of `owner` asks for.
-pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId, effects: Vec<Effect>) {
-    let mut settle: Vec<(Level, ParcelId)> = Vec::new();
-    for effect in effects {
+/// Sends to the session of `state` what its inbox has for it. To be called before the user's lock is let go: otherwise
+/// another lane could send what comes later first.
+pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Vec<Effect>) {
+    let Some(session) = state.ready_session() else { return };
+    effects.retain(|effect| {
         match effect {
             Effect::Relay { parcel, at, content, from_store } => {
-                let session = presence.session_of(owner);
-                if let (Some(session), Ok(message)) = (session, TxtMsg::decode_body(&content)) {
-                    let forward = TxtMsgFwd { from: parcel.from, at, from_store, text: message.text };
-                    outbox.send(session, &forward);
+                if let Ok(message) = TxtMsg::decode_body(content) {
+                    let (from, at, from_store) = (parcel.from, *at, *from_store);
+                    outbox.send(session, &TxtMsgFwd { from, at, from_store, text: message.text });
                 }
             }
+            Effect::Drained { sent: 0 } => {}
+            Effect::Drained { sent } => outbox.send(session, &OfflineEndNotify { sent: *sent, left: 0 }),
+            _ => return true,
+        }
+        false
+    });
+}
+
+/// Does the rest of what the inbox of `owner` asks for.
+pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId, effects: Vec<Effect>) {
+    let mut settle = Vec::new();
+    for effect in effects {
+        match effect {
+            // The session they were for is gone, and the inbox knows.
+            Effect::Relay { .. } | Effect::Drained { .. } => {}
             Effect::Tick { parcel, tick: level, result, retry_after_s } => {
                 if matches!(level, Tick::DELIVERED | Tick::READ) {
                     presence.users.remember(owner, parcel, level);
@@ -139,12 +156,7 @@ pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, own
                 let most = (messages, bytes);
                 outbox.spawn(Box::pin(read(presence.clone(), now, outbox.clone(), owner, after, most)));
             }
-            Effect::Settle { parcel, level } => settle.push((level, parcel)),
-            Effect::Drained { sent } => {
-                if let Some(session) = presence.session_of(owner).filter(|_| sent > 0) {
-                    outbox.send(session, &OfflineEndNotify { sent, left: 0 });
-                }
-            }
+            Effect::Settle(settling) => settle.push(settling),
         }
     }
     if !settle.is_empty() {
@@ -160,8 +172,7 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
                 // Outcome unknown: no tick and no refusal. Appending the same ids again finds out.
                 tracing::warn!(%error, %owner, "messages cannot be stored; trying again");
                 change(&presence, now, &outbox, owner, |inbox, _| inbox.append_failed());
-                presence.timers.set(LaneId(0), now.mono.after(STORE_RETRY), Due::Store(owner));
-                outbox.wake(LaneId(0));
+                try_again(&presence, now, &outbox, owner);
                 return;
             }
             appended => appended.map_err(Refusal::from),
@@ -172,6 +183,12 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
         state.inbox.take_if(|inbox| inbox.is_idle());
     });
     presence.users.forget_idle(owner);
+}
+
+/// The store failed: the inbox of `owner` is looked at again in a while.
+fn try_again(presence: &Presence, now: Now, outbox: &Outbox, owner: UserId) {
+    presence.timers.set(LaneId(0), now.mono.after(STORE_RETRY), Due::Store(owner));
+    outbox.wake(LaneId(0));
 }
 
 /// Reads the next page of what waits for `owner`.
@@ -185,10 +202,12 @@ async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, 
             Ok(page) => {
                 let refuse = |parcel: &ParcelId| blocked.binary_search(&parcel.from).is_ok();
                 state.inbox().page_read(session, page, refuse, &mut effects);
+                relay(&outbox, state, &mut effects);
             }
             Err(error) => {
-                tracing::warn!(%error, %owner, "waiting messages cannot be read; the next confirmation or login tries again");
+                tracing::warn!(%error, %owner, "waiting messages cannot be read; trying again");
                 state.inbox().page_failed(session);
+                try_again(&presence, now, &outbox, owner);
             }
         }
         effects
@@ -197,29 +216,33 @@ async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, 
 }
 
 /// Tells the store which messages are settled, and their senders what the store did not know yet.
-async fn settled(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, settle: Vec<(Level, ParcelId)>) {
+async fn settled(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, settle: Vec<Settling>) {
     for level in [Level::Received, Level::Read, Level::Refused] {
-        let parcels: Vec<_> = settle.iter().filter(|(of, _)| *of == level).map(|(_, parcel)| *parcel).collect();
+        let settling: Vec<_> = settle.iter().filter(|settling| settling.level == level).copied().collect();
+        let parcels: Vec<_> = settling.iter().map(|settling| settling.parcel).collect();
         if parcels.is_empty() {
             continue;
         }
-        match presence.stores.offline.settle(owner, &parcels, level, now.wall).await {
-            Ok(raised) if level != Level::Refused => {
-                let reached = if level == Level::Read { Tick::READ } else { Tick::DELIVERED };
-                for parcel in parcels {
-                    // Read, and never stored: that it was delivered is remembered here.
-                    let relayed =
-                        || level == Level::Read && presence.users.recall(owner, parcel) == Some(Tick::DELIVERED);
-                    if raised.contains(&parcel) || relayed() {
-                        presence.users.remember(owner, parcel, reached);
-                        tick(&presence, now, &outbox, parcel, reached, (ResultCode::SUCCESS, 0));
-                    }
-                }
-            }
-            Ok(_) => {}
+        let raised = match presence.stores.offline.settle(owner, &parcels, level, now.wall).await {
+            Ok(raised) => raised,
             Err(error) => {
-                // The message comes again after the next login, and the device knows it.
-                tracing::warn!(%error, %owner, "a confirmation could not be noted");
+                tracing::warn!(%error, %owner, "confirmations cannot be noted; trying again");
+                presence.users.with(owner, |state| state.inbox().settle_failed(settling));
+                try_again(&presence, now, &outbox, owner);
+                continue;
+            }
+        };
+        let reached = match level {
+            Level::Received => Tick::DELIVERED,
+            Level::Read => Tick::READ,
+            _ => continue,
+        };
+        for Settling { parcel, .. } in settling.into_iter().filter(|settling| !settling.told) {
+            // Read, and never stored: that it was delivered is remembered here.
+            let relayed = || level == Level::Read && presence.users.recall(owner, parcel) == Some(Tick::DELIVERED);
+            if raised.contains(&parcel) || relayed() {
+                presence.users.remember(owner, parcel, reached);
+                tick(&presence, now, &outbox, parcel, reached, (ResultCode::SUCCESS, 0));
             }
         }
     }

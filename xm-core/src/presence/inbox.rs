@@ -48,15 +48,26 @@ pub(super) enum Effect {
     /// Read the next page and give it to [`Inbox::page_read`].
     Read { after: Place, messages: usize, bytes: usize },
     /// Tell the store.
-    Settle { parcel: ParcelId, level: Level },
+    Settle(Settling),
     /// Everything that waited has been sent; from here on messages are live.
     Drained { sent: u32 },
+}
+
+/// A message that no longer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settling {
+    pub(super) parcel: ParcelId,
+    pub(super) level: Level,
+    /// The sender knows already.
+    pub(super) told: bool,
 }
 
 /// Messages on their way to one user.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     pending: VecDeque<Pending>,
+    /// What the store could not take note of; at most [`PENDING_MAX`].
+    unsettled: Vec<Settling>,
     appending: bool,
     road: Road,
 }
@@ -77,8 +88,8 @@ enum Road {
 struct Draining {
     session: SessionRef,
     after: Place,
-    /// The sizes of what was sent and not confirmed, oldest first. Confirmations come in this order.
-    unconfirmed: VecDeque<usize>,
+    /// What was sent to the device and not confirmed, with its size.
+    unconfirmed: Vec<(ParcelId, usize)>,
     sent: u32,
     /// A page is being read.
     reading: bool,
@@ -150,15 +161,15 @@ impl Inbox {
         let place = self.pending.iter().position(|pending| pending.parcel == parcel && pending.relayed);
         let Some((place, pending)) = place.and_then(|place| Some((place, self.pending.get_mut(place)?))) else {
             // Sent from the store, or long ago: the store knows, and says whether the sender is to be told.
-            effects.push(Effect::Settle { parcel, level });
-            self.confirmed_from_store(effects);
+            effects.push(Effect::Settle(Settling { parcel, level, told: false }));
+            self.confirmed_from_store(parcel, effects);
             return;
         };
         effects.push(ticked(parcel, tick));
         match pending.stage {
             Stage::Appending => pending.confirmed = Some(level),
             Stage::Stored => {
-                effects.push(Effect::Settle { parcel, level });
+                effects.push(Effect::Settle(Settling { parcel, level, told: true }));
                 self.pending.remove(place);
             }
             Stage::Relayed { .. } | Stage::Kept | Stage::Queued => {
@@ -175,14 +186,23 @@ impl Inbox {
         })
     }
 
-    /// Messages that were not confirmed in time go to the store, too.
+    /// The store could not take note of this: it is told again. More than it can hold is forgotten, and comes again after
+    /// the next login to a device that knows it.
+    pub(super) fn settle_failed(&mut self, settling: Vec<Settling>) {
+        self.unsettled.extend(settling);
+        self.unsettled.truncate(PENDING_MAX);
+    }
+
+    /// Messages that were not confirmed in time go to the store, too; and what the store failed to do is tried again.
     pub(super) fn overdue(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        effects.extend(self.unsettled.drain(..).map(Effect::Settle));
         for pending in &mut self.pending {
             if matches!(pending.stage, Stage::Relayed { store_at } if store_at <= now) {
                 pending.stage = Stage::Queued;
             }
         }
         self.want_append(effects);
+        self.want_page(effects);
     }
 
     /// The next messages to append, in order; `None` when there are none and appending is over.
@@ -253,7 +273,7 @@ impl Inbox {
         self.road = Road::Draining(Draining {
             session,
             after: Place::START,
-            unconfirmed: VecDeque::new(),
+            unconfirmed: Vec::new(),
             sent: 0,
             reading: false,
             again: true,
@@ -279,11 +299,11 @@ impl Inbox {
             let parcel = ParcelId { from, id };
             draining.after = draining.after.max(place);
             if refuse(&parcel) {
-                effects.push(Effect::Settle { parcel, level: Level::Refused });
+                effects.push(Effect::Settle(Settling { parcel, level: Level::Refused, told: true }));
                 effects.push(refused(parcel, ResultCode::BLOCKED, 0));
                 continue;
             }
-            draining.unconfirmed.push_back(body.len());
+            draining.unconfirmed.push((parcel, body.len()));
             draining.sent = draining.sent.saturating_add(1);
             effects.push(Effect::Relay { parcel, at: sent, content: body.into(), from_store: true });
         }
@@ -291,7 +311,7 @@ impl Inbox {
         self.want_page(effects);
     }
 
-    /// The store could not be read; the next confirmation, append or login tries again.
+    /// The store could not be read; [`overdue`](Self::overdue) tries again.
     pub(super) fn page_failed(&mut self, session: SessionRef) {
         if let Road::Draining(draining) = &mut self.road
             && draining.session == session
@@ -314,12 +334,12 @@ impl Inbox {
 
     /// Whether it can be forgotten: nobody is there and nothing is on its way.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && !self.appending && matches!(self.road, Road::Away)
+        self.pending.is_empty() && self.unsettled.is_empty() && !self.appending && matches!(self.road, Road::Away)
     }
 
-    fn confirmed_from_store(&mut self, effects: &mut Vec<Effect>) {
+    fn confirmed_from_store(&mut self, parcel: ParcelId, effects: &mut Vec<Effect>) {
         if let Road::Draining(draining) = &mut self.road {
-            draining.unconfirmed.pop_front();
+            draining.unconfirmed.retain(|(unconfirmed, _)| *unconfirmed != parcel);
             self.want_page(effects);
         }
     }
@@ -340,7 +360,7 @@ impl Inbox {
         if draining.again {
             // Half a window at a time: a page per confirmation would be a read per message.
             let messages = UNCONFIRMED_MAX.saturating_sub(draining.unconfirmed.len());
-            let bytes = UNCONFIRMED_BYTES_MAX.saturating_sub(draining.unconfirmed.iter().sum());
+            let bytes = UNCONFIRMED_BYTES_MAX.saturating_sub(draining.unconfirmed.iter().map(|(_, size)| size).sum());
             if messages >= UNCONFIRMED_MAX / 2 && bytes >= UNCONFIRMED_BYTES_MAX / 2 {
                 draining.again = false;
                 draining.reading = true;
@@ -363,7 +383,7 @@ impl Pending {
         match result {
             Ok(Appended::Stored(_)) => {
                 if let Some(level) = self.confirmed {
-                    effects.push(Effect::Settle { parcel, level });
+                    effects.push(Effect::Settle(Settling { parcel, level, told: true }));
                     return None;
                 }
                 effects.push(ticked(parcel, Tick::STORED));
@@ -371,7 +391,7 @@ impl Pending {
             }
             Ok(Appended::Already(_, level)) => {
                 if let (Some(confirmed), Level::Stored) = (self.confirmed, level) {
-                    effects.push(Effect::Settle { parcel, level: confirmed });
+                    effects.push(Effect::Settle(Settling { parcel, level: confirmed, told: true }));
                     return None;
                 }
                 effects.push(level_tick(parcel, level));

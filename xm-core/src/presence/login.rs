@@ -14,7 +14,7 @@ use xmmep::messages::{OnlineBuddy, Part};
 use xmmep::result_code::ResultCode;
 use xmmep::secret::KeyHash;
 use xmmep::session::{CloseReason, UserKind};
-use xmmep::types::{Status, UserId};
+use xmmep::types::{RosterVersion, Status, UserId};
 
 use super::users::{Online, User};
 use super::{Presence, delivery, online};
@@ -35,7 +35,7 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let session = ctx.session().ok_or(Refusal::BadState)?;
     let account = prove(&ctx, &req).await?;
-    let roster = presence.stores.contacts.load(account.user).await?;
+    let mut roster = presence.stores.contacts.load(account.user).await?;
     let history = presence.stores.accounts.logged_in(account.user, ctx.now().wall).await?.unwrap_or_default();
     let mut online = Some(Online {
         session,
@@ -46,15 +46,26 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
         personal_msg: account.profile.personal_msg.as_str().into(),
         announced: None,
         announce_due: false,
+        told: Status::OFFLINE,
         replaced_at: None,
         allowance: (u64::from(presence.config.texts_burst) * 1_000, ctx.now().mono),
     });
     let contacts = &*presence.stores.contacts;
     let enter = |user: &mut User| take_over(presence, &ctx, user, &mut online);
-    let replaced = presence.users.with_loaded(contacts, ctx.now().mono, account.user, enter).await??;
+    let (replaced, version) = presence.users.with_loaded(contacts, ctx.now().mono, account.user, enter).await??;
     if let Some(old) = replaced {
         delivery::session_lost(presence, ctx.now(), ctx.outbox(), account.user);
         report_duplicate(&ctx, old, &req.device_name);
+    }
+    if version != roster.version {
+        // Changed since it was read. What changes from here on is told to this session.
+        roster = match contacts.load(account.user).await {
+            Ok(roster) => roster,
+            Err(error) => {
+                leave(presence, ctx.now(), ctx.outbox(), account.user, session);
+                return Err(error.into());
+            }
+        };
     }
     ctx.outbox().bind(session, account.user);
     let unchanged = req.roster_version == roster.version;
@@ -102,30 +113,34 @@ async fn prove(ctx: &Ctx<Presence>, req: &LoginReq) -> Result<Account, Refusal> 
     Err(Refusal::WrongPassword)
 }
 
-/// Puts the new session in the place of the old one, if there is one; returns the old one.
+/// Puts the new session in the place of the old one, if there is one; returns the old one, and the version of the roster.
 fn take_over(
     presence: &Presence,
     ctx: &Ctx<Presence>,
     user: &mut User,
     online: &mut Option<Online>,
-) -> Result<Option<SessionRef>, Refusal> {
+) -> Result<(Option<SessionRef>, RosterVersion), Refusal> {
     let now = ctx.now().mono;
-    let Some(new) = online.as_mut() else { return Ok(None) };
-    let old = user.online.as_ref();
-    if let Some(old) = old.filter(|old| old.device != new.device) {
-        // Two devices that throw each other out in turn would keep both, and the watchers, busy for ever.
-        let interval = presence.config.replace_interval;
-        let fights = old.replaced_at.filter(|at| now.since(*at) < interval);
-        if let Some(at) = fights {
-            let left = interval.saturating_sub(now.since(at)).as_secs();
+    let version = user.roster_version;
+    let Some(new) = online.as_mut() else { return Ok((None, version)) };
+    if let Some(old) = &user.online {
+        let fights = old.replaced_at.filter(|at| now.since(*at) < presence.config.replace_interval);
+        if old.device == new.device {
+            new.replaced_at = fights;
+        } else if let Some(at) = fights {
+            // Two devices that throw each other out in turn would keep both, and the watchers, busy for ever.
+            let left = presence.config.replace_interval.saturating_sub(now.since(at)).as_secs();
             return Err(Refusal::RateLimited { retry_after_s: u32::try_from(left).unwrap_or(60).saturating_add(1) });
+        } else {
+            new.replaced_at = Some(now);
         }
-        new.replaced_at = Some(now);
+        // Friends go on seeing what they see until the new client is ready, or gone.
+        new.told = old.told;
     }
-    let replaced = old.map(|old| old.session);
+    let replaced = user.online.take().map(|old| old.session);
     user.online = online.take();
     user.used = now;
-    Ok(replaced)
+    Ok((replaced, version))
 }
 
 /// The old client is told; its session hears nothing any more.
@@ -242,12 +257,11 @@ async fn logout(ctx: Ctx<Presence>, _: LogoutReq) -> Result<Reply, Refusal> {
 pub(super) fn leave(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId, session: SessionRef) {
     let left = presence.users.with(user, |state| {
         let online = state.online.take_if(|online| online.session == session)?;
-        let seen = online.ready && online.status.seen_by_others() != Status::OFFLINE;
-        Some(if seen { state.friends.clone() } else { Box::default() })
+        Some((online.told != Status::OFFLINE).then(|| state.friends.clone()))
     });
-    let Some(friends) = left.flatten() else { return };
+    let Some(seen_by) = left.flatten() else { return };
     delivery::session_lost(presence, now, outbox, user);
-    if !friends.is_empty() {
+    if let Some(friends) = seen_by {
         online::tell(presence, outbox, user, Status::OFFLINE, &friends);
     }
     presence.users.forget_idle(user);

@@ -81,6 +81,12 @@ impl Presence {
         self.users.with(user, |user| user.ready_session()).flatten()
     }
 
+    /// The session of a user who is logged in, ready or not: what changes while a login is under way is told at once, or
+    /// it would be neither in the lists nor in a notice.
+    fn listener(&self, user: UserId) -> Option<SessionRef> {
+        self.users.with(user, |user| user.online.as_ref().map(|online| online.session)).flatten()
+    }
+
     /// How many users are in memory: online, or written to a moment ago.
     #[must_use]
     pub fn users_in_memory(&self) -> usize {

@@ -27,9 +27,14 @@ pub(super) fn announce(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user
             }
             return None;
         }
-        online.announced = Some(now.mono);
         online.announce_due = false;
-        Some((online.status.seen_by_others(), state.friends.clone()))
+        let seen = online.status.seen_by_others();
+        // Back to what everybody believes: that something happened in between is nobody's business.
+        if seen == std::mem::replace(&mut online.told, seen) {
+            return None;
+        }
+        online.announced = Some(now.mono);
+        Some((seen, state.friends.clone()))
     });
     if let Some((status, friends)) = told.flatten() {
         tell(presence, outbox, user, status, &friends);
@@ -39,15 +44,21 @@ pub(super) fn announce(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user
 /// Tells everybody that a user's client is ready, unless he is invisible.
 pub(super) fn announce_login(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId) {
     let told = presence.users.with(user, |state| {
-        let card = state.online.as_mut().map(|online| {
-            online.announced = Some(now.mono);
-            card(user, online)
-        })?;
-        (card.status != Status::OFFLINE).then(|| (card, state.friends.clone()))
+        let online = state.online.as_mut()?;
+        let before = std::mem::replace(&mut online.told, online.status.seen_by_others());
+        online.announced = Some(now.mono);
+        Some((card(user, online), before, state.friends.clone()))
     });
-    let Some((buddy, friends)) = told.flatten() else { return };
+    let Some((buddy, before, friends)) = told.flatten() else { return };
+    if buddy.status == Status::OFFLINE {
+        // An older session of his was seen.
+        if before != Status::OFFLINE {
+            tell(presence, outbox, user, Status::OFFLINE, &friends);
+        }
+        return;
+    }
     let frame = frame::notice(&BuddyLoginNotify { buddy: buddy.clone() });
-    for session in friends.iter().filter_map(|friend| presence.session_of(*friend)) {
+    for session in friends.iter().filter_map(|friend| presence.listener(*friend)) {
         outbox.send_frame(session, frame.clone());
     }
     if let Some(router) = presence.router.get() {
@@ -60,7 +71,7 @@ pub(super) fn announce_login(presence: &Arc<Presence>, now: Now, outbox: &Outbox
 pub(super) fn tell(presence: &Presence, outbox: &Outbox, user: UserId, status: Status, friends: &[UserId]) {
     let change = StatusChangedNotifyFwd { changes: List::new(vec![StatusChange { user, status }]).unwrap_or_default() };
     let frame = frame::notice(&change);
-    for session in friends.iter().filter_map(|friend| presence.session_of(*friend)) {
+    for session in friends.iter().filter_map(|friend| presence.listener(*friend)) {
         outbox.send_frame(session, frame.clone());
     }
     if let Some(router) = presence.router.get() {
@@ -68,33 +79,36 @@ pub(super) fn tell(presence: &Presence, outbox: &Outbox, user: UserId, status: S
     }
 }
 
-/// Shows two users to each other after something between them changed: whoever may see the other gets the other's
-/// status, whoever may not sees OFFLINE.
-pub(super) fn show_each_other(presence: &Presence, outbox: &Outbox, a: UserId, b: UserId) {
+/// Whether status and messages flow between two users, as the first one's roster in memory has it.
+pub(super) fn are_friends(presence: &Presence, a: UserId, b: UserId) -> bool {
+    presence.users.with(a, |state| state.is_friend(b)).unwrap_or(false)
+}
+
+/// Shows two users to each other after something between them changed: who may see the other gets the other's status, who
+/// no longer may sees OFFLINE. Somebody who was no friend before is not told of a block.
+pub(super) fn show_each_other(presence: &Presence, outbox: &Outbox, a: UserId, b: UserId, were_friends: bool) {
     for (viewer, seen) in [(a, b), (b, a)] {
-        let Some(session) = presence.session_of(viewer) else { continue };
-        let buddy = presence.users.with(seen, |state| {
-            if state.is_friend(viewer) {
-                state.online.as_ref().filter(|online| online.ready).map(|o| card(seen, o))
-            } else {
-                None
-            }
-        });
-        match buddy.flatten().filter(|buddy| buddy.status != Status::OFFLINE) {
+        let Some(session) = presence.listener(viewer) else { continue };
+        let look = |state: &mut User| {
+            let visible = state.online.as_ref().filter(|online| online.told != Status::OFFLINE);
+            visible.filter(|_| state.is_friend(viewer)).map(|online| card(seen, online))
+        };
+        match presence.users.with(seen, look).flatten() {
             Some(buddy) => outbox.send(session, &BuddyLoginNotify { buddy }),
-            None => {
+            None if were_friends => {
                 let change = StatusChange { user: seen, status: Status::OFFLINE };
                 outbox.send(session, &StatusChangedNotifyFwd { changes: List::new(vec![change]).unwrap_or_default() });
             }
+            None => {}
         }
     }
 }
 
-/// What a friend sees of an online user.
-pub(super) fn card(user: UserId, online: &Online) -> OnlineBuddy {
+/// What a friend sees of an online user: what was told last, so that whoever comes later sees what all others see.
+fn card(user: UserId, online: &Online) -> OnlineBuddy {
     OnlineBuddy {
         user,
-        status: online.status.seen_by_others(),
+        status: online.told,
         personal_msg: xmmep::bounded::Text::cut(&online.personal_msg),
         device_class: online.device_class,
     }
@@ -104,7 +118,7 @@ pub(super) fn card(user: UserId, online: &Online) -> OnlineBuddy {
 pub(super) fn online_friends(presence: &Presence, me: UserId) -> Vec<OnlineBuddy> {
     let friends = presence.users.with(me, |state| state.friends.clone()).unwrap_or_default();
     let see = |friend: &UserId| {
-        let visible = |state: &mut User| state.online.as_ref().filter(|online| online.ready).map(|o| card(*friend, o));
+        let visible = |state: &mut User| state.online.as_ref().map(|online| card(*friend, online));
         presence.users.with(*friend, visible).flatten().filter(|buddy| buddy.status != Status::OFFLINE)
     };
     friends.iter().filter_map(see).collect()

@@ -36,6 +36,8 @@ struct Shard {
 
 /// A user in memory.
 pub(super) struct User {
+    /// Whether the roster was read. Somebody who is written to while away needs none: then the lists below are empty.
+    pub(super) known: bool,
     /// Who may see him and write to him, sorted: accepted in either direction, no block in either direction.
     pub(super) friends: Box<[UserId]>,
     /// Whom he has blocked, sorted.
@@ -57,6 +59,8 @@ pub(super) struct Online {
     pub(super) personal_msg: Box<str>,
     /// When watchers were told last, if ever.
     pub(super) announced: Option<Time>,
+    /// What watchers were told last.
+    pub(super) told: Status,
     /// A change waits for the merge interval to pass.
     pub(super) announce_due: bool,
     /// When this session took another one's place, if it did.
@@ -66,17 +70,16 @@ pub(super) struct Online {
 }
 
 impl User {
-    fn new(now: Time, roster: &Roster) -> Self {
-        let mut user = Self {
+    fn absent(now: Time) -> Self {
+        Self {
+            known: false,
             friends: Box::default(),
             blocked: Box::default(),
-            roster_version: roster.version,
+            roster_version: RosterVersion::default(),
             online: None,
             inbox: None,
             used: now,
-        };
-        user.take(roster);
-        user
+        }
     }
 
     fn take(&mut self, roster: &Roster) {
@@ -86,6 +89,7 @@ impl User {
         self.friends = friends.into();
         self.blocked = roster.blocked.iter().map(|person| person.user).collect();
         self.roster_version = roster.version;
+        self.known = true;
     }
 
     /// Whether status and messages flow between the two.
@@ -120,6 +124,15 @@ impl Users {
         self.shard(user).users.get_mut(&user).map(change)
     }
 
+    /// Runs `change` on a user without reading the store: somebody who is not in memory is not here, and that is all that
+    /// is known of him.
+    pub(super) fn with_absent<T>(&self, now: Time, user: UserId, change: impl FnOnce(&mut User) -> T) -> T {
+        let mut shard = self.shard(user);
+        let user = shard.users.entry(user).or_insert_with(|| User::absent(now));
+        user.used = user.used.max(now);
+        change(user)
+    }
+
     /// Runs `change` on a user, loading him if he is not in memory. `change` runs at most once, under a short lock.
     pub(super) async fn with_loaded<T>(
         &self,
@@ -131,7 +144,7 @@ impl Users {
         loop {
             let changes = {
                 let mut shard = self.shard(user);
-                if let Some(user) = shard.users.get_mut(&user) {
+                if let Some(user) = shard.users.get_mut(&user).filter(|user| user.known) {
                     user.used = user.used.max(now);
                     return Ok(change(user));
                 }
@@ -140,7 +153,10 @@ impl Users {
             let roster = contacts.load(user).await?;
             let mut shard = self.shard(user);
             if shard.changes == changes {
-                let user = shard.users.entry(user).or_insert_with(|| User::new(now, &roster));
+                let user = shard.users.entry(user).or_insert_with(|| User::absent(now));
+                if !user.known {
+                    user.take(&roster);
+                }
                 return Ok(change(user));
             }
         }

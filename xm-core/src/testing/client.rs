@@ -205,6 +205,18 @@ impl World {
     /// # Panics
     /// If `name` is no name, or taken.
     pub fn add_user_at(&mut self, name: &str, presence: usize) -> ClientId {
+        self.add(name, Some(presence))
+    }
+
+    /// As [`add_user`](Self::add_user), but the activation mail was never answered.
+    ///
+    /// # Panics
+    /// If `name` is no name, or taken.
+    pub fn add_applicant(&mut self, name: &str) -> ClientId {
+        self.add(name, None)
+    }
+
+    fn add(&mut self, name: &str, presence: Option<usize>) -> ClientId {
         let mut key = [0; 32];
         self.rng.fill(&mut key[..]);
         let key = LoginKey::from_bytes(key);
@@ -235,7 +247,7 @@ impl World {
     }
 
     /// What registration and activation leave behind: a placement at the Router and an account at the Presence.
-    fn register(&mut self, name: &UserName, presence: usize, key: &LoginKey) -> UserId {
+    fn register(&mut self, name: &UserName, presence: Option<usize>, key: &LoginKey) -> UserId {
         let (wall, mut random) = (self.now().wall, [0; 32]);
         self.rng.fill(&mut random[..]);
         let token = Token::from_bytes(random).hash();
@@ -253,9 +265,11 @@ impl World {
             expires: wall.after(Duration::from_secs(3_600)),
             profile: Profile::default(),
         };
-        let (placements, node) = (self.router.placements.clone(), &self.presences[presence]);
+        let placements = self.router.placements.clone();
         let registration = now(placements.register(new, wall)).expect("the memory store works");
         let Registration::Registered(user) = registration else { panic!("{name} is taken") };
+        let Some(presence) = presence else { return user };
+        let node = &self.presences[presence];
         now(placements.begin_activation(&token, node.identity, wall)).expect("the memory store works");
         now(placements.finish_activation(user)).expect("the memory store works");
         let profile = Profile { personal_msg: Text::cut(&format!("I am {name}")), ..Profile::default() };
@@ -306,6 +320,19 @@ impl World {
         self.call(id, true, |machine, env, out| machine.start(env, out));
     }
 
+    /// Starts a client's program if it does not run, or has come to an end.
+    pub fn start_if_down(&mut self, id: ClientId) {
+        if self.clients[id.0].machine.as_ref().is_none_or(Machine::has_ended) {
+            self.start(id);
+        }
+    }
+
+    /// The status a client's user has chosen last.
+    #[must_use]
+    pub fn status_of(&self, id: ClientId) -> Status {
+        self.clients[id.0].options.status
+    }
+
     /// Starts a client and lets it log in.
     ///
     /// # Panics
@@ -339,16 +366,24 @@ impl World {
     /// # Panics
     /// If the client does not run, or takes no more.
     pub fn say(&mut self, from: ClientId, to: ClientId, body: &str) -> MsgId {
+        self.try_say(from, to, body).expect("the client runs and takes another text")
+    }
+
+    /// Writes a text; `None` if the client does not run, or takes no more.
+    ///
+    /// # Panics
+    /// If `body` does not fit into a text.
+    pub fn try_say(&mut self, from: ClientId, to: ClientId, body: &str) -> Option<MsgId> {
         let target = Target::User(self.clients[to.0].user);
         let text = PrivateText::new(body).expect("tests use texts that fit");
-        let sent = self.call(from, false, |machine, env, out| machine.send_text(env, target, text, out));
-        let id = sent.expect("the client runs").expect("the client takes another text");
+        let id = self.call(from, false, |machine, env, out| machine.send_text(env, target, text, out))?.ok()?;
         self.oracle.sent(self.clients[from.0].user, self.clients[to.0].user, id, body);
-        id
+        Some(id)
     }
 
     /// Changes a client's status.
     pub fn set_status(&mut self, id: ClientId, status: Status) {
+        self.clients[id.0].options.status = status;
         self.call(id, false, |machine, env, out| machine.set_status(env, status, out));
     }
 
@@ -402,7 +437,7 @@ impl World {
         let user = client.user;
         match event {
             Event::KeyDerived(key) => client.keep(&key),
-            Event::Tick(notice) => self.oracle.ticked(user, notice.id, notice.tick),
+            Event::Tick(notice) => self.oracle.ticked(user, &notice),
             Event::Text(received) => {
                 let (from, text) = (received.from, received.text);
                 let takes = client.takes;

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xmmep::messages::chat::Tick;
+use xmmep::messages::chat::{Tick, TxtTickNotify};
+use xmmep::result_code::ResultCode;
 use xmmep::types::{MsgId, UserId};
 
 /// Everything that was written, ticked and shown.
@@ -23,13 +24,15 @@ struct Sent {
     number: u64,
     body: Box<str>,
     tick: Tick,
+    why: ResultCode,
     shown: bool,
 }
 
 impl Oracle {
     pub(super) fn sent(&mut self, from: UserId, to: UserId, id: MsgId, body: &str) {
         self.last_number += 1;
-        let sent = Sent { from, to, number: self.last_number, body: body.into(), tick: Tick::NONE, shown: false };
+        let (tick, why) = (Tick::NONE, ResultCode::SUCCESS);
+        let sent = Sent { from, to, number: self.last_number, body: body.into(), tick, why, shown: false };
         if self.sent.insert(id, sent).is_some() {
             self.violations.push(format!("the id {id} was drawn twice"));
         }
@@ -58,7 +61,8 @@ impl Oracle {
         *last = sent.number.max(*last);
     }
 
-    pub(super) fn ticked(&mut self, by: UserId, id: MsgId, tick: Tick) {
+    pub(super) fn ticked(&mut self, by: UserId, notice: &TxtTickNotify) {
+        let (id, tick) = (notice.id, notice.tick);
         let Some(sent) = self.sent.get_mut(&id).filter(|sent| sent.from == by) else {
             self.violations.push(format!("{by} got a tick for {id}, which he did not send"));
             return;
@@ -66,7 +70,7 @@ impl Oracle {
         if matches!(sent.tick, Tick::REFUSED | Tick::EXPIRED) && tick != sent.tick {
             self.violations.push(format!("{id} (text {}) was {:?} and then {tick:?}", sent.number, sent.tick));
         }
-        sent.tick = sent.tick.max(tick);
+        (sent.tick, sent.why) = (sent.tick.max(tick), notice.result);
     }
 
     /// What went wrong so far, whatever comes: shown twice, shown without being sent, shown out of order, a tick that
@@ -83,10 +87,19 @@ impl Oracle {
         self.sent.iter().filter(|(_, sent)| lost(sent)).map(|(id, _)| *id).collect()
     }
 
-    /// Texts whose sender was told that they are not delivered.
+    /// Texts whose sender was told that they are not delivered, with the reason.
     #[must_use]
-    pub fn refused(&self) -> usize {
-        self.sent.values().filter(|sent| sent.tick == Tick::REFUSED).count()
+    pub fn refused(&self) -> Vec<(MsgId, ResultCode)> {
+        let refused = self.sent.iter().filter(|(_, sent)| sent.tick == Tick::REFUSED);
+        refused.map(|(id, sent)| (*id, sent.why)).collect()
+    }
+
+    /// Texts that were shown although their sender was told that they are not delivered. A block that meets a text on
+    /// its way may do that; nothing else should.
+    #[must_use]
+    pub fn refused_and_shown(&self) -> Vec<MsgId> {
+        let both = |sent: &Sent| sent.shown && matches!(sent.tick, Tick::REFUSED | Tick::EXPIRED);
+        self.sent.iter().filter(|(_, sent)| both(sent)).map(|(id, _)| *id).collect()
     }
 
     /// Texts written so far.

@@ -105,6 +105,14 @@ impl World {
     /// # Panics
     /// If it is not open within 10 s.
     pub fn connect(&mut self, presence: usize) -> ProbeId {
+        let id = self.connect_quietly(presence);
+        let open = self.run_until(Duration::from_secs(10), |world| world.probe(id).session().is_some());
+        assert!(open, "no session for a probe, seed {}", self.seed);
+        id
+    }
+
+    /// Begins to open a session with a Presence; time does not pass.
+    pub fn connect_quietly(&mut self, presence: usize) -> ProbeId {
         let id = ProbeId(self.probes.len());
         let mut rng = StdRng::from_rng(&mut self.rng);
         let [.., high, low] = (id.0 as u64).to_be_bytes();
@@ -116,8 +124,6 @@ impl World {
         self.probes.push(Probe::new(address, connecting));
         self.wire.settle_at(Node::Probe(id), address);
         self.send(Node::Probe(id), server.0, init);
-        let open = self.run_until(Duration::from_secs(10), |world| world.probe(id).session().is_some());
-        assert!(open, "no session for a probe, seed {}", self.seed);
         id
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use xmmep::types::{UserId, WallTime};
 
-use super::disk::{self, Sync};
+use super::disk::{self, Calls};
 use super::format::{FRAME_LEN, Frame, HEADER_LEN, Header, Record};
 use super::index::{Fresh, Index, Location, Needed};
 use super::recover::Segment;
@@ -40,7 +40,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) struct Committer {
     pub(super) directory: PathBuf,
     pub(super) options: Options,
-    pub(super) sync: Sync,
+    pub(super) calls: Calls,
     pub(super) shared: Arc<Shared>,
     /// Oldest first; the last one is written to if `is_open`.
     pub(super) segments: VecDeque<Segment>,
@@ -199,8 +199,8 @@ impl Committer {
             record.encode(self.stamp, self.batch, left, &mut bytes);
         }
         let Some(segment) = self.segments.back_mut() else { return Err(StoreError::Stopped("no segment".into())) };
-        disk::write_all_at(&segment.file, &bytes, segment.end).map_err(|error| disk::write_error(&error))?;
-        (self.sync)(&segment.file).map_err(|error| StoreError::Stopped(format!("a flush failed: {error}")))?;
+        (self.calls.write)(&segment.file, &bytes, segment.end).map_err(|error| disk::write_error(&error))?;
+        (self.calls.sync)(&segment.file).map_err(|error| StoreError::Stopped(format!("a flush failed: {error}")))?;
         let mut index = self.shared.index();
         for record in records {
             let at = Location { segment: segment.number, offset: segment.end, len: record.frame_len() as u32 };
@@ -228,7 +228,7 @@ impl Committer {
             previous_end: previous.map_or(0, |segment| segment.end),
         };
         let size = self.options.segment_bytes.max(HEADER_LEN + len);
-        let file = Arc::new(disk::create_segment(&self.directory, &header, size, self.sync)?);
+        let file = Arc::new(disk::create_segment(&self.directory, &header, size, self.calls)?);
         if let Some(full) = previous
             && self.is_open
         {

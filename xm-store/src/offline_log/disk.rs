@@ -10,8 +10,19 @@ use crate::error::StoreError;
 /// A file being made. What is found under this name at start was never finished.
 pub(super) const UNFINISHED: &str = "unfinished";
 
-/// Makes data durable. A field, so that tests can let it fail.
-pub(super) type Sync = fn(&File) -> io::Result<()>;
+/// The two calls on which promises rest. Values, so that tests can let them fail.
+#[derive(Clone, Copy)]
+pub(super) struct Calls {
+    /// Writes all bytes at a position.
+    pub(super) write: fn(&File, &[u8], u64) -> io::Result<()>,
+    /// Makes what was written durable.
+    pub(super) sync: fn(&File) -> io::Result<()>,
+}
+
+impl Calls {
+    /// Those of the operating system.
+    pub(super) const REAL: Self = Self { write: write_all_at, sync: File::sync_data };
+}
 
 pub(super) fn segment_path(directory: &Path, segment: u64) -> PathBuf {
     directory.join(format!("{segment:016x}.seg"))
@@ -47,14 +58,14 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
 
 /// Makes a segment of `size` bytes: written aside, flushed, renamed, the directory flushed. Its space is taken now,
 /// so that a full disk is noticed here, where nothing is half done, and an append changes no file length.
-pub(super) fn create_segment(directory: &Path, header: &Header, size: usize, sync: Sync) -> Result<File, StoreError> {
+pub(super) fn create_segment(directory: &Path, header: &Header, size: usize, calls: Calls) -> Result<File, StoreError> {
     let aside = directory.join(UNFINISHED);
     let written = (|| {
         let file = private_file(&aside)?;
         file.set_len(0)?;
         let mut bytes = header.encode();
         bytes.resize(size.max(HEADER_LEN), 0);
-        write_all_at(&file, &bytes, 0)?;
+        (calls.write)(&file, &bytes, 0)?;
         Ok(file)
     })();
     let file = written.map_err(|error: io::Error| {
@@ -63,7 +74,7 @@ pub(super) fn create_segment(directory: &Path, header: &Header, size: usize, syn
         write_error(&error)
     })?;
     let finish = || {
-        sync(&file)?;
+        (calls.sync)(&file)?;
         std::fs::rename(&aside, segment_path(directory, header.segment))?;
         sync_directory(directory)
     };

@@ -155,10 +155,10 @@ impl OfflineLog {
     /// # Errors
     /// See [`OpenError`]. Damage is no error: see [`recovery`](Self::recovery).
     pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::open_with(directory, options, File::sync_data)
+        Self::open_with(directory, options, disk::Calls::REAL)
     }
 
-    fn open_with(directory: &Path, options: Options, sync: disk::Sync) -> Result<Self, OpenError> {
+    fn open_with(directory: &Path, options: Options, calls: disk::Calls) -> Result<Self, OpenError> {
         let unreachable =
             |error: std::io::Error| OpenError::Unreachable { path: directory.to_owned(), why: error.to_string() };
         disk::private_directory(directory).map_err(unreachable)?;
@@ -177,7 +177,7 @@ impl OfflineLog {
         let committer = Committer {
             directory: directory.to_owned(),
             options,
-            sync,
+            calls,
             shared: shared.clone(),
             segments: recovered.segments.into(),
             is_open: false,

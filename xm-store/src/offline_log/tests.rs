@@ -287,7 +287,8 @@ fn failing_sync(file: &File) -> std::io::Result<()> {
 #[test]
 fn a_failed_flush_stops_the_log_for_good() {
     let directory = tempfile::tempdir().unwrap();
-    let log = OfflineLog::open_with(directory.path(), small(), failing_sync).unwrap();
+    let log = OfflineLog::open_with(directory.path(), small(), disk::Calls { sync: failing_sync, ..disk::Calls::REAL })
+        .unwrap();
     block_on(async {
         append(&log, 1..4).await;
         FLUSHES_LEFT.store(0, Ordering::SeqCst);
@@ -352,4 +353,53 @@ fn a_parcel_larger_than_a_segment_fits() {
     drop(log);
     let log = OfflineLog::open(directory.path(), options).unwrap();
     assert_eq!(numbers(&block_on(waiting(&log))), [1, 2, 3, 4]);
+}
+
+static IS_FULL: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// A disk that, while full, takes half of what it is given.
+fn full_write(file: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    if !IS_FULL.load(Ordering::SeqCst) {
+        return disk::write_all_at(file, bytes, at);
+    }
+    disk::write_all_at(file, &bytes[..bytes.len() / 2], at)?;
+    Err(std::io::ErrorKind::StorageFull.into())
+}
+
+#[test]
+fn a_full_disk_refuses_appends_and_nothing_else_and_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let calls = disk::Calls { write: full_write, ..disk::Calls::REAL };
+    let log = OfflineLog::open_with(directory.path(), small(), calls).unwrap();
+    let set_full = |is_full| IS_FULL.store(is_full, Ordering::SeqCst);
+    block_on(async {
+        set_full(true);
+        let first = log.append(BOB, vec![parcel(1)]).await;
+        assert!(matches!(first, Err(StoreError::Full(_))), "no segment can be made: {first:?}");
+        assert!(!directory.path().join(disk::UNFINISHED).exists(), "its space is given back");
+        set_full(false);
+        append(&log, 1..4).await;
+        for round in 0..40 {
+            set_full(true);
+            let many = (10..15).map(parcel).collect();
+            let refused = log.append(BOB, many).await;
+            assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+            assert_eq!(log.level(BOB, id(&parcel(10))).await.unwrap(), None);
+            assert_eq!(log.summary(BOB).await.unwrap().messages, 3 + round, "reading goes on");
+            assert_eq!(waiting(&log).await.len() as u64, 3 + round);
+            set_full(false);
+            append(&log, 100 + round..101 + round).await;
+        }
+        set_full(true);
+        let settled = log.settle(BOB, &[id(&parcel(1))], Level::Received, WallTime(1)).await.unwrap();
+        assert_eq!(settled.len(), 1, "confirming goes on");
+        set_full(false);
+        append(&log, 10..12).await;
+    });
+    let expected: Vec<u64> = (2..4).chain(100..140).chain(10..12).collect();
+    assert_eq!(numbers(&block_on(waiting(&log))), expected);
+    drop(log);
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), expected, "nothing refused comes back");
+    assert_eq!(log.recovery().damage, [], "what half a write left over is no damage");
 }

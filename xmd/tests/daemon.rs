@@ -171,6 +171,29 @@ fn it_starts_with_nothing_says_where_everything_is_and_keeps_it_to_itself() {
 }
 
 #[test]
+fn the_manual_names_every_file_of_a_data_directory() {
+    let manual = include_str!("../../docs/OPERATING.md");
+    let place = Place::new("");
+    let _running = place.start();
+    for (directory, prefix) in [(place.data(""), ""), (place.data("keys"), "keys/")] {
+        for entry in directory.read_dir().unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            // What SQLite puts beside a database is explained in one sentence.
+            let name = name.trim_end_matches("-wal").trim_end_matches("-shm");
+            assert!(manual.contains(&format!("`{prefix}{name}")), "{prefix}{name} is not in docs/OPERATING.md");
+        }
+    }
+}
+
+#[test]
+fn the_configuration_in_the_manual_passes_the_check() {
+    let manual = include_str!("../../docs/OPERATING.md");
+    let config = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = xmd::config::Config::parse(config, Path::new("OPERATING.md")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.mail.relays.len(), 2);
+}
+
+#[test]
 fn sigterm_and_sigint_end_it_well_and_soon() {
     for signal in ["-TERM", "-INT"] {
         let place = Place::new("");

@@ -75,9 +75,15 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Sets what is called when a command arrives in an empty box: the driver's way to wake its lane.
+    /// Sets what is called when a command arrives in an empty box: the driver's way to wake its lane. Called at once if
+    /// something has arrived already.
     pub fn on_mail(&self, wake: impl Fn() + Send + 'static) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(wake));
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        // Checked under the lock that `push` takes after pushing: one of the two sees the other.
+        if !self.is_empty() {
+            wake();
+        }
+        *waker = Some(Box::new(wake));
     }
 
     pub(crate) fn push(&self, command: Command) {
@@ -153,5 +159,26 @@ impl Outbox {
         if let Some(mailbox) = self.lanes.get(usize::from(lane.0)) {
             mailbox.push(command);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn mail_that_came_before_the_driver_wakes_its_lane_all_the_same() {
+        let wakes = Arc::<AtomicUsize>::default();
+        let mailbox = Mailbox::default();
+        mailbox.push(Command::Wake);
+        let counted = wakes.clone();
+        mailbox.on_mail(move || drop(counted.fetch_add(1, Ordering::Relaxed)));
+        assert_eq!(wakes.load(Ordering::Relaxed), 1);
+        mailbox.take(&mut Vec::new());
+        mailbox.push(Command::Wake);
+        mailbox.push(Command::Wake);
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 }

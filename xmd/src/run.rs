@@ -58,6 +58,8 @@ pub async fn run(args: &RunArgs) -> ExitCode {
     if let Ok((subscriber, _)) = log::subscriber(&config.log.level, config.log.format, std::io::stderr) {
         let _ = tracing::subscriber::set_global_default(subscriber);
     }
+    // Listens from here on: whoever reads below that it runs may stop it at once.
+    let told_to_stop = told_to_stop();
     let mut server = match Server::start(&config).await {
         Ok(server) => server,
         Err(error) => {
@@ -67,7 +69,7 @@ pub async fn run(args: &RunArgs) -> ExitCode {
     };
     say(&welcome(server.places()));
     let failed = tokio::select! {
-        () = told_to_stop() => None,
+        () = told_to_stop => None,
         why = server.failed() => Some(why),
     };
     if let Some(why) = &failed {
@@ -86,14 +88,15 @@ fn configuration(args: &RunArgs) -> Result<Config, String> {
     Ok(config)
 }
 
-/// Resolves at SIGTERM or SIGINT; never if this system has no signals.
-pub(crate) async fn told_to_stop() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// Resolves at a SIGTERM or SIGINT that comes from now on; never if this system has no signals.
+pub(crate) fn told_to_stop() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async {
+        let (Ok(mut term), Ok(mut int)) = signals else { return std::future::pending().await };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 

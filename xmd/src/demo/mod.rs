@@ -86,11 +86,12 @@ async fn demo_in(directory: &Path, stay: bool) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if stay {
+        let told_to_stop = told_to_stop();
         story.heading("It stays. You can log in as ann or bob; both passwords are below.");
         say(&format!("  ann: {}\n  bob: {}\n\n{}", person::ANN.password, person::BOB.password, welcome(&places)));
         say("Everything above is deleted when it stops.\n");
         tokio::select! {
-            () = told_to_stop() => {}
+            () = told_to_stop => {}
             why = server.failed() => complain(&format!("demo: the server stopped by itself: {why}")),
         }
     }

@@ -6,8 +6,9 @@ use xmmep::catalog;
 use xmmep::error::Problem;
 use xmmep::frame::{Code, Frame, HEADER_LEN, Kind};
 use xmmep::message::Descriptor;
+use xmmep::secret::TicketKey;
 use xmmep::session::{Accept, Acceptor, Connecting, ServerKey, Serves, Step, peek};
-use xmmep::types::{Time, WallTime};
+use xmmep::types::{PresenceId, Time, WallTime};
 
 use super::{hostile, schema, seeded};
 
@@ -126,7 +127,8 @@ const WALL: WallTime = WallTime(1_000_000);
 fn acceptor() -> (Acceptor, ServerKey) {
     let mut rng = seeded(1);
     let key = ServerKey::random(&mut rng);
-    (Acceptor::new(NOW, key.clone(), Serves::Both, None, std::sync::Arc::default(), &mut rng), key)
+    let tickets = Some((TicketKey::from_bytes([3; 32]), PresenceId { cluster: 1, presence: 1 }));
+    (Acceptor::new(NOW, key.clone(), Serves::Both, tickets, std::sync::Arc::default(), &mut rng), key)
 }
 
 /// What strangers may send: nothing is answered with more than a tenth of it, and nothing changes anything.

@@ -1,154 +1,11 @@
-//! The real binary: what it needs to start (nothing), what it refuses and how it says so, and how it stops.
+//! What the daemon needs to start (nothing), what it refuses and how it says so, and how it stops.
 
-#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails the test")]
-
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
-/// Longer than anything here takes on a loaded machine; a test that needs it has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn xmd(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xmd"));
-    command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn output(args: &[&str]) -> Output {
-    xmd(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A directory with a configuration that takes free ports and keeps its data beside it.
-struct Place {
-    directory: TempDir,
-}
-
-impl Place {
-    fn new(more: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        let config = format!(
-            "data_dir = {data:?}\n[router]\nlisten = \"127.0.0.1:0\"\n[presence]\nlisten = \"127.0.0.1:0\"\n\
-             [web]\nlisten = \"127.0.0.1:0\"\n{more}"
-        );
-        std::fs::write(directory.path().join("xmd.toml"), config).unwrap();
-        Self { directory }
-    }
-
-    fn config(&self) -> String {
-        self.directory.path().join("xmd.toml").to_str().unwrap().to_owned()
-    }
-
-    fn data(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join("data").join(name)
-    }
-
-    fn start(&self) -> Running {
-        Running::wait_for(xmd(&["run", "--config", &self.config()]).spawn().unwrap())
-    }
-
-    /// Runs until it ends by itself, which it must do soon.
-    fn refused(&self) -> (Option<i32>, String) {
-        let mut child = xmd(&["run", "--config", &self.config()]).spawn().unwrap();
-        let status = ended(&mut child);
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (status.code(), said)
-    }
-}
-
-/// A daemon that serves. Killed if the test ends before it was stopped.
-struct Running {
-    child: Child,
-    welcome: String,
-}
-
-impl Running {
-    fn wait_for(mut child: Child) -> Self {
-        let mut welcome = String::new();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        while !welcome.contains("Stop it with Ctrl-C") {
-            let read = lines.read_line(&mut welcome).unwrap();
-            if read == 0 {
-                let mut said = String::new();
-                child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-                panic!("it does not start: {said}");
-            }
-        }
-        Self { child, welcome }
-    }
-
-    /// The rest of the line that begins so.
-    fn told(&self, begin: &str) -> String {
-        let line = self.welcome.lines().find_map(|line| line.trim_start().strip_prefix(begin));
-        line.unwrap_or_else(|| panic!("no {begin:?} in {}", self.welcome)).trim().to_owned()
-    }
-
-    fn web(&self) -> SocketAddr {
-        self.told("Page to register").trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
-    }
-
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Stops it and returns how it ended, how long that took and all it logged.
-    fn stop(mut self, signal: &str) -> (ExitStatus, Duration, String) {
-        let begun = Instant::now();
-        self.signal(signal);
-        let status = ended(&mut self.child);
-        let took = begun.elapsed();
-        let mut log = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        (status, took, log)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Waits for the end of a process; one that does not end is killed, and the test fails.
-fn ended(child: &mut Child) -> ExitStatus {
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if begun.elapsed() > PATIENCE {
-            let _ = child.kill();
-            panic!("it does not end");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn get(web: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(web).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {web}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn mode(path: &Path) -> u32 {
-    path.metadata().unwrap().permissions().mode() & 0o777
-}
+use crate::place::{PATIENCE, Place, Running, get, mode, output, text, udp_ports_of, xmd};
 
 #[test]
 fn it_starts_with_nothing_says_where_everything_is_and_keeps_it_to_itself() {
@@ -172,7 +29,7 @@ fn it_starts_with_nothing_says_where_everything_is_and_keeps_it_to_itself() {
 
 #[test]
 fn the_manual_names_every_file_of_a_data_directory() {
-    let manual = include_str!("../../docs/OPERATING.md");
+    let manual = include_str!("../../../docs/OPERATING.md");
     let place = Place::new("");
     let _running = place.start();
     for (directory, prefix) in [(place.data(""), ""), (place.data("keys"), "keys/")] {
@@ -187,7 +44,7 @@ fn the_manual_names_every_file_of_a_data_directory() {
 
 #[test]
 fn the_configuration_in_the_manual_passes_the_check() {
-    let manual = include_str!("../../docs/OPERATING.md");
+    let manual = include_str!("../../../docs/OPERATING.md");
     let config = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let config =
         xmd::config::Config::parse(config, Path::new("OPERATING.md")).unwrap_or_else(|error| panic!("{error}"));
@@ -275,23 +132,6 @@ fn two_of_them_with_several_lanes_do_not_share_a_port() {
     let (code, said) = second.refused();
     assert_eq!(code, Some(1));
     assert!(said.contains("presence.listen"), "{said}");
-}
-
-/// The UDP ports a process has on loopback, with the number of sockets on each; from Linux's /proc.
-fn udp_ports_of(pid: u32) -> std::collections::BTreeMap<u16, usize> {
-    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let links = links.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
-    let inodes: Vec<String> =
-        links.filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())).collect();
-    let mut ports = std::collections::BTreeMap::new();
-    for line in std::fs::read_to_string(format!("/proc/{pid}/net/udp")).unwrap().lines().skip(1) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        if inodes.iter().any(|inode| inode == fields[9]) {
-            let port = u16::from_str_radix(fields[1].rsplit(':').next().unwrap(), 16).unwrap();
-            *ports.entry(port).or_default() += 1;
-        }
-    }
-    ports
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! The real binary, from outside: processes, files, sockets, pages, mails and clients.
+
+#![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails the test")]
+
+mod place;
+mod registration;
+mod start;

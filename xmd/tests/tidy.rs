@@ -11,7 +11,18 @@ const LONGER: &[(&str, usize)] = &[];
 
 /// The words of the flows, the same in every crate.
 const FLOWS: &[&str] = &[
-    "registration", "profile", "login", "status", "buddies", "groups", "chat", "rooms", "files", "search", "links", "manage",
+    "registration",
+    "profile",
+    "login",
+    "status",
+    "buddies",
+    "groups",
+    "chat",
+    "rooms",
+    "files",
+    "search",
+    "links",
+    "manage",
 ];
 
 fn root() -> PathBuf {
@@ -113,7 +124,8 @@ fn nothing_is_left_for_later() {
 #[test]
 fn nothing_depends_on_the_daemon_the_examples_or_the_fuzzer() {
     for krate in ["xmmep", "xm-store", "xm-core"] {
-        let manifest = std::fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("each crate has a manifest");
+        let manifest =
+            std::fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("each crate has a manifest");
         for leaf in ["xmd", "examples", "fuzz"] {
             assert!(!manifest.lines().any(|line| line.starts_with(leaf)), "{krate} depends on {leaf}");
         }
@@ -123,8 +135,21 @@ fn nothing_depends_on_the_daemon_the_examples_or_the_fuzzer() {
 #[test]
 fn the_top_level_holds_what_the_architecture_says() {
     let expected = [
-        "CHANGELOG.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "clippy.toml", "docs",
-        "examples", "fuzz", "rustfmt.toml", "xm-core", "xm-store", "xmd", "xmmep",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "clippy.toml",
+        "docs",
+        "examples",
+        "fuzz",
+        "rustfmt.toml",
+        "xm-core",
+        "xm-store",
+        "xmd",
+        "xmmep",
     ];
     let found = std::fs::read_dir(root()).expect("the root can be read");
     let found = found.map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned());

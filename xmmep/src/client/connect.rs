@@ -8,6 +8,7 @@ use crate::frame::{self, Frame, Kind};
 use crate::message::Message;
 use crate::messages::ResultMsg;
 use crate::messages::login::{ClientReady, GetLoginInfoReq, GetLoginInfoRes, LoginReq, SessionReport};
+use crate::messages::status::StatusChangedNotify;
 use crate::result_code::ResultCode;
 use crate::secret::{KdfParams, Salt};
 use crate::session::{Connecting, GaveUp, ServerPublicKey, Session, Step, Ticket};
@@ -168,7 +169,8 @@ impl Machine {
             return self.fail(env, ConnectError::BadAnswer(error.to_string()), out);
         }
         let deadline = env.now.after(LOGIN_PATIENCE);
-        let logging_in = LoggingIn { login: Login::new(), sequence, deadline, early: Vec::new() };
+        let status = self.options.status;
+        let logging_in = LoggingIn { login: Login::new(), sequence, deadline, status, early: Vec::new() };
         self.stage = Stage::LoggingIn(session, Box::new(logging_in));
     }
 
@@ -258,6 +260,10 @@ impl Machine {
         session.promote();
         // The queue is empty but for acknowledgements: this cannot be refused.
         let _ = session.send(frame::notice(&ClientReady {}));
+        if logging_in.status != self.options.status {
+            // Changed while the login was under way.
+            let _ = session.send(frame::notice(&StatusChangedNotify { status: self.options.status }));
+        }
         self.stage = Stage::Ready(session, env.now);
         (self.was_in, self.moved, self.user) = (true, false, first.user);
         out.events.push(Event::LoggedIn(Box::new(Welcome {

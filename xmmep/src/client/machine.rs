@@ -113,6 +113,8 @@ pub(super) struct LoggingIn {
     pub(super) login: Login,
     pub(super) sequence: Sequence,
     pub(super) deadline: Time,
+    /// The status it was asked with.
+    pub(super) status: Status,
     /// What came between the parts and is no part: its turn comes after the end.
     pub(super) early: Vec<frame::Frame>,
 }

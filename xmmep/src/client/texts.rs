@@ -155,9 +155,11 @@ impl Texts {
         Ok(())
     }
 
-    /// The next text to send, if the window is open. Texts leave in the order in which they were written.
+    /// The next text to send, if the window is open. Texts leave in the order in which they were written; those that
+    /// the server has stored, and that go again only to ask how far they have come, after all others.
     pub(super) fn next_to_send(&self, now: Time) -> Option<&Content> {
-        let next = self.leaving.iter().find(|leaving| !leaving.is_sent())?;
+        let mut unsent = self.leaving.iter().filter(|leaving| !leaving.is_sent());
+        let next = unsent.clone().find(|leaving| leaving.tick == Tick::NONE).or_else(|| unsent.next())?;
         let window = if self.one_at_a_time { 1 } else { UNTICKED_MAX };
         let unticked = self.leaving.iter().filter(|leaving| leaving.is_sent() && leaving.tick == Tick::NONE).count();
         let held = self.hold.is_some_and(|until| until > now);
@@ -168,6 +170,10 @@ impl Texts {
     pub(super) fn sent(&mut self, now: Time, id: MsgId) {
         if let Some(leaving) = self.leaving.iter_mut().find(|leaving| leaving.text.id == id) {
             leaving.progress = Progress::Sent(now);
+            if self.one_at_a_time && leaving.tick == Tick::STORED {
+                // No tick may come of this, so the window does not slow it down.
+                self.hold = Some(now.after(HOLD_MIN));
+            }
         }
     }
 
@@ -215,7 +221,7 @@ impl Texts {
         if notice.tick <= known || notice.tick > Tick::EXPIRED {
             return Vec::new();
         }
-        if notice.tick == Tick::REFUSED && known == Tick::NONE && may_pass(notice.result) {
+        if notice.tick == Tick::REFUSED && may_pass(notice.result) {
             self.not_now(now, at, notice);
             return Vec::new();
         }
@@ -239,7 +245,8 @@ impl Texts {
         self.one_at_a_time = true;
         if let Some(leaving) = self.leaving.get_mut(at) {
             leaving.progress = Progress::Waits;
-            leaving.not_now = Some(notice);
+            // One that is stored already only asks how far it has come: that no is about the question, not the text.
+            leaving.not_now = Some(notice).filter(|_| leaving.tick == Tick::NONE);
         }
     }
 

@@ -439,3 +439,7 @@ fn ticked(parcel: ParcelId, tick: Tick) -> Effect {
 pub(super) fn refused(parcel: ParcelId, result: ResultCode, retry_after_s: u32) -> Effect {
     Effect::Tick { parcel, tick: Tick::REFUSED, result, retry_after_s }
 }
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

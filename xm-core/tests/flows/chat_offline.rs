@@ -309,6 +309,33 @@ fn a_text_waits_through_a_crash_of_the_presence() {
 }
 
 #[test]
+fn asking_for_the_level_of_many_stored_texts_after_a_cut_turns_none_down_and_lets_new_ones_pass() {
+    let (mut world, ann, bob) = friends(15);
+    let eve = world.add_user("eve");
+    world.befriend(ann, eve);
+    world.log_in(ann);
+    world.log_in(eve);
+    for number in 0..90 {
+        world.say(ann, bob, &format!("{number}"));
+        world.run(secs(1));
+    }
+    world.wire.cut(Node::Client(ann), Cut::Outbound);
+    world.run(secs(100));
+    world.wire.heal();
+    world.run_until(secs(100), |world| world.client(ann).is_online());
+    world.run(secs(2));
+    let news = world.say(ann, eve, "something new");
+    world.run(secs(5));
+    assert_eq!(world.client(ann).tick(news), Tick::DELIVERED);
+    world.log_in(bob);
+    world.run(secs(60));
+    assert_eq!(world.client(bob).shown(), (0..90).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(world.oracle().refused(), []);
+    assert_eq!(world.client(ann).machine().unwrap().outgoing().len(), 0);
+    world.oracle().assert_kept();
+}
+
+#[test]
 fn a_thousand_texts_drain_within_two_seconds() {
     let quotas = Quotas { messages_per_sender: 1_000, ..Quotas::default() };
     let mut world = World::with(Plan { quotas, ..plan(12) });

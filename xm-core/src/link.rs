@@ -164,6 +164,12 @@ impl Link {
         }
     }
 
+    /// Whether [`go_down`](Self::go_down) was called. A link never comes up again; a new one takes its place.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
+    }
+
     /// The link broke: whoever waits is told, and so is whoever asks later.
     pub fn go_down(&self) {
         self.down.store(true, Ordering::Release);

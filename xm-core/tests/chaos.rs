@@ -160,7 +160,7 @@ impl Chaos {
         assert_eq!(self.world.oracle().refused(), [], "nobody was blocked, and no quota was reached");
         for (a, b) in &self.friends {
             let seen = self.world.client(*a).sees(self.world.client(*b).user);
-            assert_eq!(seen, self.world.status_of(*b), "{a:?} sees {b:?}");
+            assert_eq!(seen, self.world.client(*b).options.status, "{a:?} sees {b:?}");
         }
         assert_eq!(self.world.tasks(0), 0, "work that never ends");
         assert_eq!(self.world.sessions(0), clients.len(), "sessions of nobody");

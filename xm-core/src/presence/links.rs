@@ -1,6 +1,6 @@
 //! Links, the Presence's part: making itself known to a Router.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use xmmep::bounded::List;
 use xmmep::messages::links::PresenceRegisterReq;
@@ -8,9 +8,11 @@ use xmmep::messages::login::Address;
 use xmmep::types::Time;
 
 use super::Presence;
+use super::online::report;
 use crate::link::{Link, LinkError};
 
-/// Makes a Presence known to a Router over a new link. From then on the Router sends users there.
+/// Makes a Presence known to a Router over a new link, and tells who is online. From then on the Router sends users there
+/// and is told what changes. To be called for each Router, and again whenever a link was replaced by a new one.
 ///
 /// # Errors
 /// If the Router refuses, for example because a newer owner of the identity is known, or does not answer.
@@ -29,7 +31,11 @@ pub async fn join(presence: &Presence, now: Time, router: Arc<Link>) -> Result<(
             },
         )
         .await?;
-    // A second link to the same Router changes nothing: frames may take either.
-    let _ = presence.router.set(router);
+    {
+        let mut routers = presence.routers.lock().unwrap_or_else(PoisonError::into_inner);
+        routers.retain(|known| !known.is_down());
+        routers.push(router.clone());
+    }
+    report(presence, &router);
     Ok(())
 }

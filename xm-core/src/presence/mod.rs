@@ -22,7 +22,7 @@ mod status;
 mod timers;
 mod users;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use xm_store::Stores;
 use xmmep::types::{Time, UserId};
@@ -46,7 +46,7 @@ pub struct Presence {
     users: Users,
     attempts: Attempts,
     timers: Timers,
-    router: OnceLock<Arc<Link>>,
+    routers: Mutex<Vec<Arc<Link>>>,
 }
 
 impl Presence {
@@ -59,7 +59,7 @@ impl Presence {
             users: Users::new(),
             attempts: Attempts::new(),
             timers: Timers::new(),
-            router: OnceLock::new(),
+            routers: Mutex::default(),
         })
     }
 

@@ -1,10 +1,11 @@
 //! Who is online, and who is told: friends and the Router, at most once in an interval per user. Shared by the flows that
 //! change what friends see.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use xmmep::bounded::List;
 use xmmep::frame;
+use xmmep::message::Message;
 use xmmep::messages::login::{BuddyLoginNotify, BuddyLoginNotifyFwd};
 use xmmep::messages::status::StatusChangedNotifyFwd;
 use xmmep::messages::{OnlineBuddy, StatusChange};
@@ -14,6 +15,7 @@ use super::Presence;
 use super::timers::Due;
 use super::users::{Online, User};
 use crate::ctx::Now;
+use crate::link::Link;
 use crate::outbox::Outbox;
 
 /// Tells friends and the Router a user's status, now or when the merge interval has passed.
@@ -61,10 +63,7 @@ pub(super) fn announce_login(presence: &Arc<Presence>, now: Now, outbox: &Outbox
     for session in friends.iter().filter_map(|friend| presence.listener(*friend)) {
         outbox.send_frame(session, frame.clone());
     }
-    if let Some(router) = presence.router.get() {
-        // The Router's copy is repaired by the next change; a Router that is away must not hold up a login.
-        let _ = router.notice(&BuddyLoginNotifyFwd { owner_epoch: presence.config.owner_epoch, buddy });
-    }
+    tell_routers(presence, &BuddyLoginNotifyFwd { owner_epoch: presence.config.owner_epoch, buddy });
 }
 
 /// Tells `friends` and the Router that `user` is seen as `status` from now on.
@@ -74,9 +73,25 @@ pub(super) fn tell(presence: &Presence, outbox: &Outbox, user: UserId, status: S
     for session in friends.iter().filter_map(|friend| presence.listener(*friend)) {
         outbox.send_frame(session, frame.clone());
     }
-    if let Some(router) = presence.router.get() {
-        let _ = router.notice(&change);
+    tell_routers(presence, &change);
+}
+
+/// Tells all Routers. One that is away must not hold up a login: it learns everything when it is back.
+fn tell_routers<M: Message>(presence: &Presence, message: &M) {
+    for router in presence.routers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let _ = router.notice(message);
     }
+}
+
+/// Tells one Router of everybody whom others see.
+pub(super) fn report(presence: &Presence, router: &Link) {
+    let owner_epoch = presence.config.owner_epoch;
+    presence.users.each(|user, state| {
+        if let Some(online) = state.online.as_ref().filter(|online| online.told != Status::OFFLINE) {
+            // Under the user's lock, so that no change gets there first. If the link broke, the next one is told all.
+            let _ = router.notice(&BuddyLoginNotifyFwd { owner_epoch, buddy: card(user, online) });
+        }
+    });
 }
 
 /// Whether status and messages flow between two users, as the first one's roster in memory has it.

@@ -217,6 +217,14 @@ impl Users {
         }
     }
 
+    /// Runs `look` on everybody in memory, under a short lock each shard.
+    pub(super) fn each(&self, mut look: impl FnMut(UserId, &User)) {
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.users.iter().for_each(|(id, user)| look(*id, user));
+        }
+    }
+
     /// How many users are in memory.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).users.len()).sum()

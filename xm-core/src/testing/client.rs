@@ -327,12 +327,6 @@ impl World {
         }
     }
 
-    /// The status a client's user has chosen last.
-    #[must_use]
-    pub fn status_of(&self, id: ClientId) -> Status {
-        self.clients[id.0].options.status
-    }
-
     /// Starts a client and lets it log in.
     ///
     /// # Panics

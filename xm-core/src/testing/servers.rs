@@ -19,7 +19,7 @@ use super::tasks::Tasks;
 use crate::ctx::Now;
 use crate::engine::{Datagram, Engine, Output, Setup};
 use crate::handlers::Handlers;
-use crate::link::{Arrival, Link, in_memory};
+use crate::link::{Arrival, Link, LinkError, SendFrame, in_memory};
 use crate::origin::Peer;
 use crate::outbox::Outbox;
 use crate::presence::{self, Presence, PresenceConfig};
@@ -149,7 +149,15 @@ pub(super) struct RouterNode {
 impl RouterNode {
     pub(super) fn new(now: Time, address: SocketAddr, rng: &mut StdRng) -> Self {
         let key = ServerKey::random(rng);
-        let placements = Arc::new(MemoryPlacements::default());
+        Self::on(Arc::default(), key, now, address, rng)
+    }
+
+    /// Dies and is there again, with what its store has.
+    pub(super) fn restart(&mut self, now: Time, rng: &mut StdRng) {
+        *self = Self::on(self.placements.clone(), self.key.clone(), now, self.address, rng);
+    }
+
+    fn on(placements: Arc<MemoryPlacements>, key: ServerKey, now: Time, address: SocketAddr, rng: &mut StdRng) -> Self {
         let role = Router::new(&RouterConfig::new([7; 32]), placements.clone(), Box::new(StdRng::from_rng(rng)));
         let setup = Setup {
             role,
@@ -160,6 +168,15 @@ impl RouterNode {
             session: Arc::default(),
         };
         Self { address, key, placements, lanes: Lanes::new(now, setup, 1, rng) }
+    }
+}
+
+/// Where a Presence's frames go before it has a link.
+struct Nowhere;
+
+impl SendFrame for Nowhere {
+    fn send(&self, _: Bytes) -> Result<(), LinkError> {
+        Err(LinkError::Down)
     }
 }
 
@@ -203,21 +220,30 @@ impl PresenceNode {
             tickets: Some((self.config.ticket_key.clone(), self.identity)),
             session: self.session.clone(),
         };
-        let mut lanes = Lanes::new(now.mono, setup, self.lane_count, rng);
+        let lanes = Lanes::new(now.mono, setup, self.lane_count, rng);
+        let nobody = Link::new(Peer::Router, Box::new(Nowhere));
+        self.running = Some(Running { role, lanes, links: (nobody.clone(), nobody) });
+        self.link(now, router, cables);
+    }
+
+    /// Gives a running Presence a new link to the Router, over which it makes itself known.
+    pub(super) fn link(&mut self, now: Now, router: &mut RouterNode, cables: &Cables) {
+        let Some(running) = &mut self.running else { return };
+        running.links.0.go_down();
+        running.links.1.go_down();
         let cable = |to: &Outbox| Arc::new(Cable { cables: cables.clone(), to: to.clone() }) as Arc<dyn Arrival>;
-        let links = in_memory(
-            (Peer::Presence(self.identity), cable(lanes.outbox())),
+        running.links = in_memory(
+            (Peer::Presence(self.identity), cable(running.lanes.outbox())),
             (Peer::Router, cable(router.lanes.outbox())),
         );
-        lanes.engines[0].add_link(links.0.clone());
-        router.lanes.engines[0].add_link(links.1.clone());
-        let (joining, link) = (role.clone(), links.0.clone());
-        lanes.tasks.spawn(Box::pin(async move {
+        running.lanes.engines[0].add_link(running.links.0.clone());
+        router.lanes.engines[0].add_link(running.links.1.clone());
+        let (joining, link) = (running.role.clone(), running.links.0.clone());
+        running.lanes.tasks.spawn(Box::pin(async move {
             if let Err(error) = presence::join(&joining, now.mono, link).await {
                 tracing::warn!(%error, "a Presence of the simulated world could not join its Router");
             }
         }));
-        self.running = Some(Running { role, lanes, links });
     }
 
     /// Ends it, as a power cut would: nothing is said, nothing is finished. What is on its stores stays.

@@ -282,6 +282,16 @@ impl World {
         self.settle();
     }
 
+    /// Kills the Router and starts it again on what its store has. The Presences notice at once and make new links.
+    pub fn restart_router(&mut self) {
+        let now = self.now();
+        self.router.restart(now.mono, &mut self.rng);
+        for node in &mut self.presences {
+            node.link(now, &mut self.router, &self.cables);
+        }
+        self.settle();
+    }
+
     /// Stops a Presence in order: its clients are told.
     pub fn stop_presence(&mut self, number: usize) {
         let now = self.now();

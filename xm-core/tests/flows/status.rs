@@ -220,6 +220,35 @@ fn offline_and_unknown_statuses_are_refused() {
 }
 
 #[test]
+fn a_status_chosen_at_any_moment_of_a_login_counts() {
+    for moment in 0..150 {
+        let (mut world, ann, bob) = friends(17);
+        world.log_in(bob);
+        world.start(ann);
+        world.run(ms(moment));
+        world.set_status(ann, Status::BUSY);
+        world.run(secs(3));
+        assert_eq!(world.client(bob).sees(world.client(ann).user), Status::BUSY, "after {moment} ms");
+    }
+}
+
+#[test]
+fn a_router_that_comes_back_learns_who_is_online_and_what_changes() {
+    let (mut world, ann, bob) = friends(16);
+    let (a, _) = (world.ready_probe_as(ann), log_in_as(&mut world, bob, Status::INVISIBLE));
+    let (ann, bob) = (world.client(ann).user, world.client(bob).user);
+    world.run(secs(2));
+    for status in [Status::BUSY, Status::AWAY] {
+        world.restart_router();
+        world.run(ms(50));
+        assert_eq!((world.router().online_count(), world.router().online(bob)), (1, None));
+        set(&mut world, a, status);
+        world.run(secs(2));
+        assert_eq!(world.router().online(ann).unwrap().status, status);
+    }
+}
+
+#[test]
 fn a_status_survives_a_crash_of_the_presence() {
     let (mut world, ann, bob) = friends(10);
     world.log_in(ann);

@@ -60,7 +60,7 @@ async fn world(seed: u64, kills: u64) -> String {
         let server = Server::start(home.path(), &config);
         let away = rng.random_range(0..USERS);
         let mut sessions = log_in(&people, &address, home.path(), &record, Some(away)).await;
-        record.ticks_until_kill(rng.random_range(1..TEXTS * USERS * (USERS - 1)));
+        record.ticks_until_kill(rng.random_range(1..=TEXTS * (USERS - 1) * (USERS - 1)));
         for number in 0..TEXTS {
             for (from, session) in &sessions {
                 for (to, person) in people.iter().enumerate().filter(|(to, _)| to != from) {

@@ -128,3 +128,25 @@ async fn lookup(name: &str, listen: SocketAddr) -> Result<Vec<SocketAddr>, Strin
     }
     Ok(fitting)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn look(name: &str, listen: &str) -> Result<Vec<SocketAddr>, String> {
+        lookup(name, listen.parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn clients_are_told_the_public_addresses_of_the_kind_that_is_listened_on() {
+        let v4 = vec!["192.0.2.7:7101".parse().unwrap()];
+        let v6 = vec!["[2001:db8::7]:7101".parse().unwrap()];
+        assert_eq!(look("192.0.2.7", "0.0.0.0:7101").await, Ok(v4.clone()));
+        assert_eq!(look("192.0.2.7", "[::]:7101").await, Ok(v4));
+        assert_eq!(look("2001:db8::7", "[::]:7101").await, Ok(v6));
+        for (name, listen) in [("2001:db8::7", "0.0.0.0:7101"), ("192.0.2.7", "[2001:db8::7]:7101")] {
+            let why = look(name, listen).await.unwrap_err();
+            assert!(why.contains(listen), "{why}");
+        }
+    }
+}

@@ -244,3 +244,62 @@ fn a_file_that_cannot_be_read_or_is_no_text_is_named() {
     let huge = "#".repeat(2 * 1024 * 1024);
     assert!(problems(&huge)[0].why.contains("1048576 bytes"));
 }
+
+#[test]
+fn a_mutated_file_is_refused_or_understood_and_never_opens_what_is_closed() {
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+    let pieces: [&[u8]; 12] = [
+        b"\n",
+        b"\"",
+        b"[",
+        b"]",
+        b" = ",
+        b"#",
+        b"\xff",
+        b"0.0.0.0",
+        b"99999999999999999999",
+        b"[web]\n",
+        b"\"\"\"",
+        b"\\u0000",
+    ];
+    let mut understood = 0;
+    for seed in 0..4_000 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut bytes = DEFAULT_FILE.as_bytes().to_vec();
+        for _ in 0..rng.random_range(1..8) {
+            let at = rng.random_range(0..bytes.len());
+            match rng.random_range(0..4) {
+                0 => bytes[at] = rng.random(),
+                1 => bytes.truncate(at.max(1)),
+                2 => drop(bytes.splice(at..at, pieces[rng.random_range(0..pieces.len())].iter().copied())),
+                _ => drop(bytes.drain(at..(at + rng.random_range(0..40)).min(bytes.len()))),
+            }
+            if bytes.is_empty() {
+                bytes.push(b'\n');
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match Config::parse(&text, Path::new("xmd.toml")) {
+            Ok(config) => {
+                understood += 1;
+                let open =
+                    [config.router.listen, config.presence.listen].iter().any(|listen| !listen.ip().is_loopback());
+                assert!(!open || !config.public_address.is_empty(), "seed {seed}: {config:?}");
+                assert!(
+                    config.web.listen.ip().is_loopback() || !config.web.public_url.is_empty(),
+                    "seed {seed}: {config:?}"
+                );
+            }
+            Err(error) => {
+                let text = error.to_string();
+                assert!(
+                    text.lines().count() >= 1 && text.chars().all(|c| c == '\n' || !c.is_control()),
+                    "seed {seed}: {text:?}"
+                );
+            }
+        }
+    }
+    // Most mutations hit comments: the test would be empty if all were refused.
+    assert!((100..3_900).contains(&understood), "{understood}");
+}

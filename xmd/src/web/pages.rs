@@ -114,7 +114,10 @@ pub(super) async fn register(
         again.notice = format!("Too many registrations from your network. Try again {}.", in_words(wait));
         return later(StatusCode::TOO_MANY_REQUESTS, wait, &again);
     }
-    let refused = match enrol(&site, request_of(&site, &fields), checked).await {
+    // Goes on when the visitor goes away: a name must not be reserved without its mail.
+    let enrolling = enrol(site.clone(), request_of(&site, &fields), checked);
+    let enrolled = tokio::spawn(enrolling).await;
+    let refused = match enrolled.unwrap_or(Err(Refused::NotReady(seconds(5)))) {
         Ok(mail) => {
             let steps = site.now().since(started).as_micros() / ANSWER_STEP.as_micros() + 1;
             let answer_at = started.after(ANSWER_STEP.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX)));
@@ -153,14 +156,14 @@ enum Refused {
 }
 
 /// The part of a registration that costs something: the estimate, Argon2id, the Router.
-async fn enrol(site: &Site, request: RequestId, checked: Checked) -> Result<RequestId, Refused> {
+async fn enrol(site: Arc<Site>, request: RequestId, checked: Checked) -> Result<RequestId, Refused> {
     let salt = Salt(rand::random());
     let kdf = KdfParams::RECOMMENDED;
     let hashed = site.hashing.run(move || {
         let hash = if form::guessable(&checked) { None } else { key_hash(&checked.password, &salt, kdf) };
         (checked, hash)
     });
-    let Some((checked, hash)) = hashed.await else { return Err(Refused::NotReady(Duration::from_secs(5))) };
+    let Some((checked, hash)) = hashed.await else { return Err(Refused::NotReady(seconds(5))) };
     let Some(key_hash) = hash else { return Err(Refused::Guessable) };
     let Checked { name, email, profile, .. } = checked;
     let form = RegisterForm { name, email, salt, kdf, key_hash, profile };
@@ -244,7 +247,9 @@ pub(super) async fn activate(
         return later(StatusCode::TOO_MANY_REQUESTS, wait, &wait_page(wait));
     }
     let Some(token) = token else { return bad_token() };
-    match site.register.activate(token).await {
+    let register = site.register.clone();
+    let activated = tokio::spawn(async move { register.activate(token).await }).await;
+    match activated.unwrap_or(Err(ActivateRefusal::NotReady { retry_after_s: 5 })) {
         Ok(name) => {
             let text = format!("Your account {} is ready.", name.as_str());
             let client_address = site.settings.client_address.clone();

@@ -154,6 +154,15 @@ pub(crate) fn post(web: SocketAddr, path: &str, fields: &[(&str, &str)], headers
 
 /// Sends a form under another host's name.
 pub(crate) fn post_as(web: SocketAddr, host: &str, path: &str, fields: &[(&str, &str)], headers: &str) -> String {
+    ask(web, &form(host, path, fields, headers))
+}
+
+/// Sends a form and hangs up without waiting for the answer.
+pub(crate) fn post_and_leave(web: SocketAddr, path: &str, fields: &[(&str, &str)]) {
+    TcpStream::connect(web).unwrap().write_all(form(&web.to_string(), path, fields, "").as_bytes()).unwrap();
+}
+
+fn form(host: &str, path: &str, fields: &[(&str, &str)], headers: &str) -> String {
     let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let body = fields.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&");
     let head = format!(
@@ -161,7 +170,7 @@ pub(crate) fn post_as(web: SocketAddr, host: &str, path: &str, fields: &[(&str, 
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    ask(web, &format!("{head}{body}"))
+    format!("{head}{body}")
 }
 
 fn ask(web: SocketAddr, request: &str) -> String {

@@ -181,6 +181,16 @@ fn a_double_click_registers_once_and_sends_one_mail() {
 }
 
 #[test]
+fn a_visitor_who_goes_away_in_the_middle_is_registered_all_the_same() {
+    let place = Place::new("");
+    let running = place.start();
+    let fields = [("name", "ann"), ("email", "ann@example.org"), ("password", PASSWORD), ("again", PASSWORD)];
+    crate::place::post_and_leave(running.web(), "/register", &fields);
+    let token = token(&mails(&place, "ann@example.org", 1)[0]);
+    assert_eq!(activate(&running, &token), 200);
+}
+
+#[test]
 fn two_people_who_want_one_name_at_once_do_not_both_get_it() {
     let place = Place::new("");
     let running = place.start();

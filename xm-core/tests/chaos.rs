@@ -108,7 +108,8 @@ impl Chaos {
                 self.world.wire.cut(node, way);
             }
             79..83 => self.world.wire.mend(node),
-            83..86 => self.world.rebind(client),
+            83..85 => self.world.rebind(client),
+            85..86 => self.world.restart_router(),
             86..89 => self.world.log_out(client),
             89..92 => self.world.kill_presence(0),
             92..95 => self.world.start_presence(0),
@@ -162,6 +163,7 @@ impl Chaos {
             let seen = self.world.client(*a).sees(self.world.client(*b).user);
             assert_eq!(seen, self.world.client(*b).options.status, "{a:?} sees {b:?}");
         }
+        assert_eq!(self.world.router().online_count(), clients.len(), "the Router's copy");
         assert_eq!(self.world.tasks(0), 0, "work that never ends");
         assert_eq!(self.world.sessions(0), clients.len(), "sessions of nobody");
     }

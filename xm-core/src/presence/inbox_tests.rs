@@ -213,7 +213,9 @@ impl Model {
 
     /// Everything works and the device confirms all it gets.
     fn drain(&mut self) {
-        self.log_in();
+        if self.online.is_none() {
+            self.log_in();
+        }
         for _ in 0..20 * (self.written.len() + 10) {
             self.pass_time(50);
             self.begin_append();
@@ -270,4 +272,18 @@ fn a_recipient_cannot_make_us_hold_more_than_the_limit() {
     let one_more = ParcelId { from: UserId(1), id: MsgId([0xff; 16]) };
     model.inbox.accept(model.now, BOUND, one_more, WallTime(0), Bytes::new(), &mut effects);
     assert_eq!(effects, [refused(one_more, ResultCode::SERVER_BUSY, 1)]);
+}
+
+#[test]
+fn a_page_that_could_not_be_read_is_read_again_though_nothing_else_happens() {
+    let mut model = Model::default();
+    model.write(1);
+    model.begin_append();
+    model.end_append(false, true);
+    model.log_in();
+    model.end_read(true);
+    assert!(model.shown.is_empty());
+    model.pass_time(1_000);
+    model.end_read(false);
+    assert_eq!(model.shown, model.written);
 }

@@ -102,16 +102,20 @@ struct Seen {
 }
 
 impl Record {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.state.lock().expect("no holder panics")
+    }
+
     fn sent(&self, from: UserId, to: UserId, id: MsgId) {
-        self.state.lock().unwrap().sent.push((from, to, id));
+        self.seen().sent.push((from, to, id));
     }
 
     fn ticks_until_kill(&self, ticks: usize) {
-        self.state.lock().unwrap().ticks_left = ticks;
+        self.seen().ticks_left = ticks;
     }
 
     fn event(&self, me: UserId, event: &Event) {
-        let mut seen = self.state.lock().unwrap();
+        let mut seen = self.seen();
         match event {
             Event::Text(text) => seen.shown.push((text.from, me, text.text.id)),
             Event::Tick(tick) => {
@@ -129,7 +133,7 @@ impl Record {
     }
 
     fn undelivered(&self) -> Vec<(UserId, UserId, MsgId, Tick)> {
-        let seen = self.state.lock().unwrap();
+        let seen = self.seen();
         let tick = |id| seen.ticks.get(id).copied().unwrap_or_default();
         let open = seen.sent.iter().filter(|(.., id)| tick(id) != Tick::DELIVERED);
         open.map(|(from, to, id)| (*from, *to, *id, tick(id))).collect()
@@ -143,7 +147,7 @@ impl Record {
 
     /// Everything sent was shown once, in its sender's order, and nothing else was.
     fn check(&self) -> String {
-        let seen = self.state.lock().unwrap();
+        let seen = self.seen();
         let mut pairs: HashMap<(UserId, UserId), (Vec<MsgId>, Vec<MsgId>)> = HashMap::new();
         for (from, to, id) in &seen.sent {
             pairs.entry((*from, *to)).or_default().0.push(*id);
@@ -276,7 +280,7 @@ async fn enrol(data: &Path) -> Vec<Person> {
     let stores = presence.stores();
     let mut people: Vec<Person> = Vec::new();
     for number in 0..USERS {
-        let name = UserName::new(&format!("user{number}")).unwrap();
+        let name = UserName::new(&format!("user{number}")).expect("it is valid");
         let user = make_account(&router, &*stores.accounts, number, &name).await;
         let me = Person { user, name };
         for other in &people {
@@ -299,7 +303,7 @@ async fn enrol(data: &Path) -> Vec<Person> {
 }
 
 async fn make_account(router: &dyn Placements, accounts: &dyn Accounts, number: usize, name: &UserName) -> UserId {
-    let email = Email::new(&format!("user{number}@example.org")).unwrap();
+    let email = Email::new(&format!("user{number}@example.org")).expect("it is valid");
     let token = Token::random(&mut StdRng::seed_from_u64(number as u64)).hash();
     let (created, profile) = (WallTime(1), Profile::default());
     let new = NewPlacement {

@@ -266,6 +266,14 @@ impl Server {
     }
 }
 
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 /// A key that is as good as any for people who live for a minute.
 fn key() -> DerivedKey {
     DerivedKey { key: LoginKey::from_bytes([9; 32]), salt: Salt([9; 16]), params: KdfParams::RECOMMENDED }

@@ -46,73 +46,7 @@
 //! assert_eq!(events, [Event::Confirmed, Event::Message(b"hello".as_slice().into())]);
 //! # Ok(()) }
 //! ```
-//!
-//! # On the wire
-//!
-//! Integers are big-endian. No datagram is longer than 1,200 bytes ([`DATAGRAM_MAX`]). The first byte is the type; 4 to
-//! 15 leaves room for STUN and QUIC on the same socket (RFC 7983, RFC 9443). Whatever does not look as described, or
-//! does not authenticate, is dropped in silence.
-//!
-//! | type | offset | bytes | content |
-//! |---|---|---|---|
-//! | 4 INIT, client → server | 0 | 1 | 4 |
-//! | always 1,200 bytes | 1 | 1 | version, now 1 |
-//! | | 2 | 4 | initiator index: drawn by the client, in every answer |
-//! | | 6 | 1 | token kind: 0 none, 1 cookie, 2 admission ticket; others count as none |
-//! | | 7 | 1 | token length `t`: 0, 24, 105; for the kind a wrong one counts as none |
-//! | | 8 | `t` | token |
-//! | | 8 + `t` | 2 | length `n` of the Noise message, 48 to 1,085 |
-//! | | 10 + `t` | `n` | Noise message 1 |
-//! | | 10 + `t` + `n` | rest | zeros |
-//! | 5 RETRY, server → client | 0 | 1 | 5 |
-//! | 29 bytes | 1 | 4 | initiator index |
-//! | | 5 | 24 | cookie: opaque to clients |
-//! | 6 OTHER_VERSION, server → client | 0 | 1 | 6 |
-//! | 6 bytes | 1 | 4 | initiator index |
-//! | | 5 | 1 | the version the server speaks |
-//! | 7 RESPONSE, server → client | 0 | 1 | 7 |
-//! | at most 1,200 bytes | 1 | 4 | initiator index |
-//! | | 5 | rest | Noise message 2 |
-//! | 8 RECORD, either way | 0 | 1 | 8 |
-//! | 45 to 1,200 bytes | 1 | 4 | receiver index: chosen by whoever receives it |
-//! | | 5 | 8 | counter |
-//! | | 13 | rest | ciphertext and tag |
-//!
-//! **Handshake.** `Noise_NK_25519_ChaChaPoly_BLAKE2s`. Prologue: `XMMEP`, version (1 byte), initiator index (4). The
-//! payload of message 1 is a purpose (1 look up, 2 open a session) and up to 1,036 bytes for that purpose. The payload
-//! of message 2 begins with the receiver index for records to the server (4; 0 after a lookup); then, after a lookup,
-//! length (2), answer, and zeros up to 768 bytes; when a session was opened, whatever the server has to say. An
-//! INIT without a good cookie or ticket is answered by RETRY; the client sends the same Noise message again with the
-//! cookie. Good means: made by this server for this address, port and index within 15 s. OTHER_VERSION answers any
-//! INIT of 1,200 bytes whose version is not spoken; it is a hint, never the end of an attempt.
-//!
-//! **Ticket.** Nonce (24), then sealed with XChaCha20-Poly1305 under the Presence's ticket key: client IP (16; IPv4
-//! mapped), expiry in wall-clock milliseconds (8), kind (1: 1 member, 2 not activated, 3 unknown), user id (8), key hash
-//! (32); tag (16). Associated data: `XMMEP ticket v1`, cluster (2), presence (2).
-//!
-//! **Records.** The Noise keys after Split, ChaCha20-Poly1305; nonce: four zero bytes and the counter, little-endian;
-//! associated data: the 13 bytes of the header. A sender's counter begins at 0 and only grows. Key epoch = counter ÷
-//! 2^20; the key of epoch *e* + 1 is Noise's REKEY of that of *e*. A sender goes on to the next epoch, skipping counters,
-//! with the first record after 120 s in one, or when it is full, but not before the peer's ACK named the present one. A
-//! receiver reads its epoch, the next, and for 60 s the last. Replay window: 1,024 in each epoch.
-//!
-//! **Chunks.** The plaintext, 16 bytes at least, is a sequence of chunks. A record with anything else in it ends the
-//! session.
-//!
-//! | chunk | content after its first byte |
-//! |---|---|
-//! | 0x00 PADDING | – |
-//! | 0x01 PING | –; answered by an ACK |
-//! | 0x02 ACK | next fragment expected (4); bitmap (8): bit `i`: fragment next + 1 + `i` is there; low byte of the newest key epoch read (1) |
-//! | 0x03 DATAGRAM | length (2), bytes: not acknowledged, not ordered |
-//! | 0x04 PATH_CHALLENGE | token (8) |
-//! | 0x05 PATH_RESPONSE | token (8), to where the challenge came from |
-//! | 0x06 CLOSE | reason (1) |
-//! | 0x10 DATA, + 1 first, + 2 last of a message | fragment number (4), length (2), bytes: at most 1,024 |
-//!
-//! Fragments are numbered from 0, modulo 2^32. A message is at most 16 consecutive ones and 16 KiB; to a server 4 KiB
-//! before login. At most 64 may be unacknowledged. ACKs follow within 25 ms, at once after four records or a gap.
-//! A client that sent neither PING nor DATA for 25 s sends a PING; a session ends after hearing nothing for 80 s.
+#![doc = include_str!("on_the_wire.md")]
 
 mod accept;
 mod chunk;

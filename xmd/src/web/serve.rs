@@ -80,5 +80,7 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
+        // A form that arrived whole is taken, even if its sender hung up before we looked at it.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
 }

@@ -148,6 +148,7 @@ impl From<StoreError> for Refusal {
         tracing::warn!(%error, "a store failed");
         match error {
             StoreError::Full(_) => Self::StorageFull,
+            StoreError::Busy(_) | StoreError::Conflict(_) => Self::Busy { retry_after_s: NOT_READY_RETRY_S },
             StoreError::Fenced => Self::StaleEpoch,
             StoreError::Corrupt(_) => Self::Database,
             _ => Self::NOT_READY,

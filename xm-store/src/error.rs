@@ -14,6 +14,13 @@ pub enum StoreError {
     /// same call, repeated, succeeds. Answer `SERVER_NOT_READY` and try again later.
     #[error("the store does not answer: {0}")]
     Unavailable(String),
+    /// Too many calls wait already. Nothing was done. Answer `SERVER_BUSY` and try again later.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// Somebody else changed the same data at the same time, again and again. Nothing was done; the same call, repeated,
+    /// sees what they did.
+    #[error("others change the same data: {0}")]
+    Conflict(String),
     /// Another owner has taken this identity over. Nothing was done; the caller must stop acting as the owner.
     #[error("another owner has taken over")]
     Fenced,

@@ -150,7 +150,7 @@ impl From<StoreError> for Refusal {
             StoreError::Full(_) => Self::StorageFull,
             StoreError::Busy(_) | StoreError::Conflict(_) => Self::Busy { retry_after_s: NOT_READY_RETRY_S },
             StoreError::Fenced => Self::StaleEpoch,
-            StoreError::Corrupt(_) => Self::Database,
+            StoreError::Corrupt(_) | StoreError::Rejected(_) => Self::Database,
             _ => Self::NOT_READY,
         }
     }

@@ -27,6 +27,9 @@ pub enum StoreError {
     /// What was read is not what any version of this code wrote. Nothing was done. Somebody must look.
     #[error("the stored data is damaged: {0}")]
     Corrupt(String),
+    /// The database refuses what it should take. Nothing was done. Somebody must look.
+    #[error("the database refuses: {0}")]
+    Rejected(String),
     /// No space is left. Nothing was done; the store works again by itself once there is space.
     #[error("no space is left: {0}")]
     Full(String),

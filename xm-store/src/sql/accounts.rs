@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter};
 use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
@@ -47,30 +47,55 @@ fn row(new: &NewAccount) -> Model {
     }
 }
 
+async fn create(txn: &DatabaseTransaction, row: &Model) -> Result<Creation, StoreError> {
+    let rivals = Entity::find().filter(Column::User.eq(row.user).or(Column::NameFolded.eq(row.name_folded.clone())));
+    match &rivals.all(txn).await?[..] {
+        [] => {}
+        [one] if one.user == row.user && one.name_folded == row.name_folded => return Ok(Creation::Already),
+        _ => return Ok(Creation::Conflict),
+    }
+    Entity::insert(row.clone().into_active_model()).exec_without_returning(txn).await?;
+    Ok(Creation::Created)
+}
+
+async fn logged_in(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
+    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(None) };
+    let before = account(&found)?;
+    Entity::update_many()
+        .col_expr(Column::LastLogin, Expr::value(millis(at)))
+        .col_expr(Column::FailedAttempts, Expr::value(0_i64))
+        .col_expr(Column::LastFailed, Expr::value(Option::<i64>::None))
+        .filter(Column::User.eq(found.user))
+        .exec(txn)
+        .await?;
+    Ok(Some(LoginHistory { last_login: before.last_login, failed_attempts: before.failed_attempts }))
+}
+
+async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<u32, StoreError> {
+    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(0) };
+    let attempts = account(&found)?.failed_attempts.saturating_add(1);
+    Entity::update_many()
+        .col_expr(Column::FailedAttempts, Expr::value(i64::from(attempts)))
+        .col_expr(Column::LastFailed, Expr::value(millis(at)))
+        .filter(Column::User.eq(found.user))
+        .exec(txn)
+        .await?;
+    Ok(attempts)
+}
+
 #[async_trait]
 impl Accounts for SqlPresence {
     async fn create(&self, new: NewAccount) -> Result<Creation, StoreError> {
-        let row = row(&new);
-        let writing = self.database.write().await?;
-        let rivals =
-            Entity::find().filter(Column::User.eq(row.user).or(Column::NameFolded.eq(row.name_folded.clone())));
-        match &rivals.all(&writing.txn).await?[..] {
-            [] => {}
-            [one] if one.user == row.user && one.name_folded == row.name_folded => return Ok(Creation::Already),
-            _ => return Ok(Creation::Conflict),
-        }
-        Entity::insert(row.into_active_model()).exec_without_returning(&writing.txn).await?;
-        writing.commit().await?;
-        Ok(Creation::Created)
+        self.database.write(row(&new), |txn, row| Box::pin(create(txn, row))).await
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
         let found = Entity::find().filter(Column::NameFolded.eq(name.folded().into_bytes()));
-        found.one(self.database.reader()?).await?.as_ref().map(account).transpose()
+        found.one(&self.database.reader()?).await?.as_ref().map(account).transpose()
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = Entity::find_by_id(signed(user.0)).one(self.database.reader()?).await?;
+        let found = Entity::find_by_id(signed(user.0)).one(&self.database.reader()?).await?;
         found.as_ref().map(account).transpose()
     }
 
@@ -79,38 +104,17 @@ impl Accounts for SqlPresence {
         let Some(last) = wanted.last().copied() else { return Ok(Vec::new()) };
         // Statements are cached by their text: a few lengths instead of a thousand.
         wanted.resize(wanted.len().next_power_of_two(), last);
-        let found = Entity::find().filter(Column::User.is_in(wanted)).all(self.database.reader()?).await?;
+        let found = Entity::find().filter(Column::User.is_in(wanted)).all(&self.database.reader()?).await?;
         let mut accounts: Vec<_> = found.iter().map(account).collect::<Result<_, _>>()?;
         accounts.sort_unstable_by_key(|account| account.user);
         Ok(accounts)
     }
 
     async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
-        let writing = self.database.write().await?;
-        let Some(found) = Entity::find_by_id(signed(user.0)).one(&writing.txn).await? else { return Ok(None) };
-        let before = account(&found)?;
-        Entity::update_many()
-            .col_expr(Column::LastLogin, Expr::value(millis(at)))
-            .col_expr(Column::FailedAttempts, Expr::value(0_i64))
-            .col_expr(Column::LastFailed, Expr::value(Option::<i64>::None))
-            .filter(Column::User.eq(found.user))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await?;
-        Ok(Some(LoginHistory { last_login: before.last_login, failed_attempts: before.failed_attempts }))
+        self.database.write((user, at), |txn, &(user, at)| Box::pin(logged_in(txn, user, at))).await
     }
 
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {
-        let writing = self.database.write().await?;
-        let Some(found) = Entity::find_by_id(signed(user.0)).one(&writing.txn).await? else { return Ok(0) };
-        let attempts = account(&found)?.failed_attempts.saturating_add(1);
-        Entity::update_many()
-            .col_expr(Column::FailedAttempts, Expr::value(i64::from(attempts)))
-            .col_expr(Column::LastFailed, Expr::value(millis(at)))
-            .filter(Column::User.eq(found.user))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await?;
-        Ok(attempts)
+        self.database.write((user, at), |txn, &(user, at)| Box::pin(login_failed(txn, user, at))).await
     }
 }

@@ -89,140 +89,217 @@ async fn add_back(txn: &DatabaseTransaction, me: &Person, asker: &Model, at: Wal
     Ok(true)
 }
 
-impl SqlPresence {
-    /// A request for somebody on the list already: put again if it was refused long enough ago.
-    async fn ask_again(
-        txn: &DatabaseTransaction,
-        mut row: Model,
-        ask: &Ask,
-        heard: Heard,
-    ) -> Result<(Standing, BuddyEntry, Heard), StoreError> {
-        if row.state == ACCEPTED {
-            return Ok((Standing::Accepted, entry(&row)?, Heard::No));
+/// A request for somebody on the list already: put again if it was refused long enough ago.
+async fn ask_again(
+    txn: &DatabaseTransaction,
+    mut row: Model,
+    ask: &Ask,
+    heard: Heard,
+) -> Result<(Standing, BuddyEntry, Heard), StoreError> {
+    if row.state == ACCEPTED {
+        return Ok((Standing::Accepted, entry(&row)?, Heard::No));
+    }
+    if row.state != REFUSED || wall(row.asked_at)?.after(ASK_AGAIN_AFTER) > ask.at {
+        return Ok((Standing::Pending, entry(&row)?, Heard::No));
+    }
+    row.asked_at = millis(ask.at);
+    row.greeting = ask.greeting.to_string();
+    Entity::update_many()
+        .col_expr(Column::State, Expr::value(PENDING))
+        .col_expr(Column::AskedAt, Expr::value(row.asked_at))
+        .col_expr(Column::Greeting, Expr::value(row.greeting.clone()))
+        .filter(Column::Owner.eq(row.owner))
+        .filter(Column::Buddy.eq(row.buddy))
+        .exec(txn)
+        .await?;
+    Ok((Standing::Pending, entry(&row)?, heard))
+}
+
+async fn ask(txn: &DatabaseTransaction, ask: &Ask) -> Result<Asked, RosterError> {
+    let (me, buddy) = (ask.me.user, ask.buddy.user);
+    let heard = if is_blocked(txn, buddy, me).await? { Heard::No } else { Heard::Yes };
+    if let Some(row) = relation(txn, me, buddy).await? {
+        let (standing, entry, heard) = ask_again(txn, row, ask, heard).await?;
+        return Ok(Asked { standing, entry, version: groups::version(txn, me).await?, heard });
+    }
+    groups::check(txn, me, ask.group).await?;
+    let row = Model {
+        owner: signed(me.0),
+        buddy: signed(buddy.0),
+        owner_name: ask.me.name.as_str().to_owned(),
+        buddy_name: ask.buddy.name.as_str().to_owned(),
+        group_id: ask.group.0.into(),
+        display_name: ask.display_name.to_string(),
+        state: PENDING,
+        asked_at: millis(ask.at),
+        greeting: ask.greeting.to_string(),
+    };
+    insert(txn, row.clone()).await?;
+    Ok(Asked { standing: Standing::New, entry: entry(&row)?, version: groups::changed(txn, me).await?, heard })
+}
+
+async fn answer(
+    txn: &DatabaseTransaction,
+    me: &Person,
+    asker: UserId,
+    answer: Answer,
+    at: WallTime,
+) -> Result<Answered, RosterError> {
+    if is_blocked(txn, me.user, asker).await? {
+        return Err(RosterRefusal::NoSuchRequest.into());
+    }
+    let request = relation(txn, asker, me.user).await?.ok_or(RosterRefusal::NoSuchRequest)?;
+    let open = request.state != ACCEPTED;
+    let mut accepted = None;
+    if answer == Answer::Refuse {
+        if open {
+            set_state(txn, &request, REFUSED).await?;
         }
-        if row.state != REFUSED || wall(row.asked_at)?.after(ASK_AGAIN_AFTER) > ask.at {
-            return Ok((Standing::Pending, entry(&row)?, Heard::No));
+    } else {
+        if answer == Answer::AcceptAndAdd && add_back(txn, me, &request, at).await? {
+            groups::changed(txn, me.user).await?;
         }
-        row.asked_at = millis(ask.at);
-        row.greeting = ask.greeting.to_string();
+        if open {
+            set_state(txn, &request, ACCEPTED).await?;
+            accepted = Some(groups::changed(txn, asker).await?);
+        }
+    }
+    Ok(Answered { version: groups::version(txn, me.user).await?, accepted })
+}
+
+async fn remove(txn: &DatabaseTransaction, me: UserId, buddy: UserId) -> Result<RosterVersion, RosterError> {
+    let gone = Entity::delete_by_id((signed(me.0), signed(buddy.0))).exec(txn).await?.rows_affected;
+    Ok(groups::changed_if(txn, me, gone > 0).await?)
+}
+
+async fn modify(
+    txn: &DatabaseTransaction,
+    (me, buddy): (UserId, UserId),
+    display_name: Option<&Text<128>>,
+    group: Option<GroupId>,
+) -> Result<RosterVersion, RosterError> {
+    if let Some(group) = group {
+        groups::check(txn, me, group).await?;
+    }
+    let row = relation(txn, me, buddy).await?.ok_or(RosterRefusal::NoSuchBuddy)?;
+    let name = display_name.map_or_else(|| row.display_name.clone(), |name| name.to_string());
+    let group = group.map_or(row.group_id, |group| group.0.into());
+    let changed = name != row.display_name || group != row.group_id;
+    if changed {
         Entity::update_many()
-            .col_expr(Column::State, Expr::value(PENDING))
-            .col_expr(Column::AskedAt, Expr::value(row.asked_at))
-            .col_expr(Column::Greeting, Expr::value(row.greeting.clone()))
+            .col_expr(Column::DisplayName, Expr::value(name))
+            .col_expr(Column::GroupId, Expr::value(group))
             .filter(Column::Owner.eq(row.owner))
             .filter(Column::Buddy.eq(row.buddy))
             .exec(txn)
             .await?;
-        Ok((Standing::Pending, entry(&row)?, heard))
     }
+    Ok(groups::changed_if(txn, me, changed).await?)
+}
 
-    /// Everybody who has `user` as a buddy: watchers, and of these the open requests.
-    async fn watching(
-        txn: &DatabaseTransaction,
-        user: UserId,
-        blocked: &[Person],
-    ) -> Result<(Vec<Watcher>, Vec<BuddyRequest>), StoreError> {
-        let (mut watchers, mut requests) = (Vec::new(), Vec::new());
-        for row in Entity::find().filter(Column::Buddy.eq(signed(user.0))).all(txn).await? {
-            let who = person(row.owner, &row.owner_name)?;
-            let is_open = row.state == PENDING && !blocked.contains(&who);
-            if is_open {
-                let (greeting, asked_at) = (text(&row.greeting)?, wall(row.asked_at)?);
-                requests.push(BuddyRequest { from: who.clone(), greeting, asked_at });
-            }
-            watchers.push(Watcher { who, state: state(&row)? });
-        }
-        watchers.sort_unstable_by_key(|watcher| watcher.who.user);
-        requests.sort_unstable_by_key(|request| request.from.user);
-        Ok((watchers, requests))
+async fn block(
+    txn: &DatabaseTransaction,
+    me: UserId,
+    other: &Person,
+    at: WallTime,
+) -> Result<RosterVersion, RosterError> {
+    if is_blocked(txn, me, other.user).await? {
+        return Ok(groups::version(txn, me).await?);
     }
+    let blocked = block::Entity::find().filter(block::Column::Owner.eq(signed(me.0)));
+    if blocked.count(txn).await? >= BLOCKED_MAX as u64 {
+        return Err(RosterRefusal::LimitReached(BLOCKED_MAX).into());
+    }
+    let row = block::Model {
+        owner: signed(me.0),
+        other: signed(other.user.0),
+        other_name: other.name.as_str().to_owned(),
+        at: millis(at),
+    };
+    block::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+    Ok(groups::changed(txn, me).await?)
+}
+
+async fn unblock(
+    txn: &DatabaseTransaction,
+    me: UserId,
+    other: UserId,
+    group: Option<GroupId>,
+) -> Result<RosterVersion, RosterError> {
+    if let Some(group) = group {
+        groups::check(txn, me, group).await?;
+    }
+    let ended = block::Entity::delete_by_id((signed(me.0), signed(other.0))).exec(txn).await?.rows_affected > 0;
+    if let Some(group) = group.filter(|_| ended) {
+        Entity::update_many()
+            .col_expr(Column::GroupId, Expr::value(i64::from(group.0)))
+            .filter(Column::Owner.eq(signed(me.0)))
+            .filter(Column::Buddy.eq(signed(other.0)))
+            .exec(txn)
+            .await?;
+    }
+    Ok(groups::changed_if(txn, me, ended).await?)
+}
+
+/// Everybody who has `user` as a buddy: watchers, and of these the open requests.
+async fn watching(
+    txn: &DatabaseTransaction,
+    user: UserId,
+    blocked: &[Person],
+) -> Result<(Vec<Watcher>, Vec<BuddyRequest>), StoreError> {
+    let (mut watchers, mut requests) = (Vec::new(), Vec::new());
+    for row in Entity::find().filter(Column::Buddy.eq(signed(user.0))).all(txn).await? {
+        let who = person(row.owner, &row.owner_name)?;
+        let is_open = row.state == PENDING && !blocked.contains(&who);
+        if is_open {
+            let (greeting, asked_at) = (text(&row.greeting)?, wall(row.asked_at)?);
+            requests.push(BuddyRequest { from: who.clone(), greeting, asked_at });
+        }
+        watchers.push(Watcher { who, state: state(&row)? });
+    }
+    watchers.sort_unstable_by_key(|watcher| watcher.who.user);
+    requests.sort_unstable_by_key(|request| request.from.user);
+    Ok((watchers, requests))
+}
+
+async fn load(txn: &DatabaseTransaction, who: UserId) -> Result<Roster, StoreError> {
+    let own_blocks = block::Entity::find().filter(block::Column::Owner.eq(signed(who.0))).all(txn).await?;
+    let blocked = own_blocks.iter().map(|row| person(row.other, &row.other_name));
+    let mut blocked: Vec<_> = blocked.collect::<Result<_, _>>()?;
+    blocked.sort_unstable_by_key(|person| person.user);
+    let (watchers, requests) = watching(txn, who, &blocked).await?;
+    let entries = Entity::find().filter(Column::Owner.eq(signed(who.0))).all(txn).await?;
+    let mut buddies: Vec<_> = entries.iter().map(entry).collect::<Result<_, _>>()?;
+    buddies.sort_unstable_by_key(|entry| entry.buddy.user);
+    let blocked_by = block::Entity::find().filter(block::Column::Other.eq(signed(who.0)));
+    let blocked_by: Vec<i64> = blocked_by.select_only().column(block::Column::Owner).into_tuple().all(txn).await?;
+    let mut blocked_by: Vec<_> = blocked_by.into_iter().map(user).collect();
+    blocked_by.sort_unstable();
+    let version = groups::version(txn, who).await?;
+    Ok(Roster { version, groups: groups::all(txn, who).await?, buddies, watchers, blocked, blocked_by, requests })
 }
 
 #[async_trait]
 impl Contacts for SqlPresence {
     async fn load(&self, who: UserId) -> Result<Roster, StoreError> {
-        // A transaction, so that the lists fit each other and the version.
-        let txn = &sea_orm::TransactionTrait::begin(self.database.reader()?).await?;
-        let own_blocks = block::Entity::find().filter(block::Column::Owner.eq(signed(who.0))).all(txn).await?;
-        let blocked = own_blocks.iter().map(|row| person(row.other, &row.other_name));
-        let mut blocked: Vec<_> = blocked.collect::<Result<_, _>>()?;
-        blocked.sort_unstable_by_key(|person| person.user);
-        let (watchers, requests) = Self::watching(txn, who, &blocked).await?;
-        let entries = Entity::find().filter(Column::Owner.eq(signed(who.0))).all(txn).await?;
-        let mut buddies: Vec<_> = entries.iter().map(entry).collect::<Result<_, _>>()?;
-        buddies.sort_unstable_by_key(|entry| entry.buddy.user);
-        let blocked_by = block::Entity::find().filter(block::Column::Other.eq(signed(who.0)));
-        let blocked_by: Vec<i64> = blocked_by.select_only().column(block::Column::Owner).into_tuple().all(txn).await?;
-        let mut blocked_by: Vec<_> = blocked_by.into_iter().map(user).collect();
-        blocked_by.sort_unstable();
-        let version = groups::version(txn, who).await?;
-        Ok(Roster { version, groups: groups::all(txn, who).await?, buddies, watchers, blocked, blocked_by, requests })
+        // The lists must fit each other and the version.
+        self.database.snapshot(who, |txn, who| Box::pin(load(txn, *who))).await
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Asked, RosterError> {
-        let (me, buddy) = (ask.me.user, ask.buddy.user);
-        if me == buddy {
+    async fn ask(&self, wish: Ask) -> Result<Asked, RosterError> {
+        if wish.me.user == wish.buddy.user {
             return Err(RosterRefusal::Oneself.into());
         }
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        let heard = if is_blocked(txn, buddy, me).await? { Heard::No } else { Heard::Yes };
-        let asked = if let Some(row) = relation(txn, me, buddy).await? {
-            let (standing, entry, heard) = Self::ask_again(txn, row, &ask, heard).await?;
-            Asked { standing, entry, version: groups::version(txn, me).await?, heard }
-        } else {
-            groups::check(txn, me, ask.group).await?;
-            let row = Model {
-                owner: signed(me.0),
-                buddy: signed(buddy.0),
-                owner_name: ask.me.name.as_str().to_owned(),
-                buddy_name: ask.buddy.name.as_str().to_owned(),
-                group_id: ask.group.0.into(),
-                display_name: ask.display_name.to_string(),
-                state: PENDING,
-                asked_at: millis(ask.at),
-                greeting: ask.greeting.to_string(),
-            };
-            insert(txn, row.clone()).await?;
-            Asked { standing: Standing::New, entry: entry(&row)?, version: groups::changed(txn, me).await?, heard }
-        };
-        writing.commit().await?;
-        Ok(asked)
+        self.database.write(wish, |txn, wish| Box::pin(ask(txn, wish))).await
     }
 
-    async fn answer(&self, me: &Person, asker: UserId, answer: Answer, at: WallTime) -> Result<Answered, RosterError> {
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        if is_blocked(txn, me.user, asker).await? {
-            return Err(RosterRefusal::NoSuchRequest.into());
-        }
-        let request = relation(txn, asker, me.user).await?.ok_or(RosterRefusal::NoSuchRequest)?;
-        let open = request.state != ACCEPTED;
-        let mut accepted = None;
-        if answer == Answer::Refuse {
-            if open {
-                set_state(txn, &request, REFUSED).await?;
-            }
-        } else {
-            if answer == Answer::AcceptAndAdd && add_back(txn, me, &request, at).await? {
-                groups::changed(txn, me.user).await?;
-            }
-            if open {
-                set_state(txn, &request, ACCEPTED).await?;
-                accepted = Some(groups::changed(txn, asker).await?);
-            }
-        }
-        let version = groups::version(txn, me.user).await?;
-        writing.commit().await?;
-        Ok(Answered { version, accepted })
+    async fn answer(&self, me: &Person, asker: UserId, said: Answer, at: WallTime) -> Result<Answered, RosterError> {
+        let said = (me.clone(), asker, said, at);
+        self.database.write(said, |txn, (me, asker, said, at)| Box::pin(answer(txn, me, *asker, *said, *at))).await
     }
 
     async fn remove(&self, me: UserId, buddy: UserId) -> Result<RosterVersion, RosterError> {
-        let writing = self.database.write().await?;
-        let gone = Entity::delete_by_id((signed(me.0), signed(buddy.0))).exec(&writing.txn).await?.rows_affected;
-        let version = groups::changed_if(&writing.txn, me, gone > 0).await?;
-        writing.commit().await?;
-        Ok(version)
+        self.database.write((me, buddy), |txn, &(me, buddy)| Box::pin(remove(txn, me, buddy))).await
     }
 
     async fn modify(
@@ -232,83 +309,41 @@ impl Contacts for SqlPresence {
         display_name: Option<Text<128>>,
         group: Option<GroupId>,
     ) -> Result<RosterVersion, RosterError> {
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        if let Some(group) = group {
-            groups::check(txn, me, group).await?;
-        }
-        let row = relation(txn, me, buddy).await?.ok_or(RosterRefusal::NoSuchBuddy)?;
-        let name = display_name.map_or_else(|| row.display_name.clone(), |name| name.to_string());
-        let group = group.map_or(row.group_id, |group| group.0.into());
-        let changed = name != row.display_name || group != row.group_id;
-        if changed {
-            Entity::update_many()
-                .col_expr(Column::DisplayName, Expr::value(name))
-                .col_expr(Column::GroupId, Expr::value(group))
-                .filter(Column::Owner.eq(row.owner))
-                .filter(Column::Buddy.eq(row.buddy))
-                .exec(txn)
-                .await?;
-        }
-        let version = groups::changed_if(txn, me, changed).await?;
-        writing.commit().await?;
-        Ok(version)
+        let change = ((me, buddy), display_name, group);
+        let modify =
+            self.database.write(change, |txn, (who, name, group)| Box::pin(modify(txn, *who, name.as_ref(), *group)));
+        modify.await
     }
 
     async fn block(&self, me: UserId, other: &Person, at: WallTime) -> Result<RosterVersion, RosterError> {
         if me == other.user {
             return Err(RosterRefusal::Oneself.into());
         }
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        if is_blocked(txn, me, other.user).await? {
-            return Ok(groups::version(txn, me).await?);
-        }
-        let blocked = block::Entity::find().filter(block::Column::Owner.eq(signed(me.0)));
-        if blocked.count(txn).await? >= BLOCKED_MAX as u64 {
-            return Err(RosterRefusal::LimitReached(BLOCKED_MAX).into());
-        }
-        let row = block::Model {
-            owner: signed(me.0),
-            other: signed(other.user.0),
-            other_name: other.name.as_str().to_owned(),
-            at: millis(at),
-        };
-        block::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
-        let version = groups::changed(txn, me).await?;
-        writing.commit().await?;
-        Ok(version)
+        let wish = (me, other.clone(), at);
+        self.database.write(wish, |txn, (me, other, at)| Box::pin(block(txn, *me, other, *at))).await
     }
 
     async fn unblock(&self, me: UserId, other: UserId, group: Option<GroupId>) -> Result<RosterVersion, RosterError> {
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        if let Some(group) = group {
-            groups::check(txn, me, group).await?;
-        }
-        let ended = block::Entity::delete_by_id((signed(me.0), signed(other.0))).exec(txn).await?.rows_affected > 0;
-        if let Some(group) = group.filter(|_| ended) {
-            Entity::update_many()
-                .col_expr(Column::GroupId, Expr::value(i64::from(group.0)))
-                .filter(Column::Owner.eq(signed(me.0)))
-                .filter(Column::Buddy.eq(signed(other.0)))
-                .exec(txn)
-                .await?;
-        }
-        let version = groups::changed_if(txn, me, ended).await?;
-        writing.commit().await?;
-        Ok(version)
+        let wish = (me, other, group);
+        self.database.write(wish, |txn, &(me, other, group)| Box::pin(unblock(txn, me, other, group))).await
     }
 
     async fn create_group(&self, me: UserId, name: Text<64>) -> Result<(GroupId, RosterVersion), RosterError> {
-        self.create(me, name).await
+        self.database.write((me, name), |txn, (me, name)| Box::pin(groups::create(txn, *me, name))).await
     }
 
     async fn rename_group(&self, me: UserId, group: GroupId, name: Text<64>) -> Result<RosterVersion, RosterError> {
-        self.rename(me, group, name).await
+        if group == GroupId::DEFAULT {
+            return Err(RosterRefusal::DefaultGroup.into());
+        }
+        let wish = (me, group, name);
+        self.database.write(wish, |txn, (me, group, name)| Box::pin(groups::rename(txn, *me, *group, name))).await
     }
 
     async fn delete_group(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError> {
-        self.delete(me, group).await
+        if group == GroupId::DEFAULT {
+            return Err(RosterRefusal::DefaultGroup.into());
+        }
+        self.database.write((me, group), |txn, &(me, group)| Box::pin(groups::delete(txn, me, group))).await
     }
 }

@@ -7,7 +7,6 @@ use sea_orm::{
 use xmmep::bounded::Text;
 use xmmep::types::{GroupId, RosterVersion, UserId};
 
-use super::SqlPresence;
 use super::decode::{corrupt, number, signed, text};
 use super::entity::roster_group::{Column, Entity, Model};
 use super::entity::{relation, roster};
@@ -85,70 +84,59 @@ async fn next_id(txn: &DatabaseTransaction, owner: UserId) -> Result<i64, StoreE
     row.map(|row| row.last_group).ok_or_else(|| corrupt(format_args!("no roster of user {owner}")))
 }
 
-impl SqlPresence {
-    pub(super) async fn create(&self, me: UserId, name: Text<64>) -> Result<(GroupId, RosterVersion), RosterError> {
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        if let Some(row) = find_name(txn, me, &name).await? {
-            return Ok((group(&row)?.group, version(txn, me).await?));
-        }
-        if Entity::find().filter(Column::Owner.eq(signed(me.0))).count(txn).await? >= GROUPS_MAX as u64 {
-            return Err(RosterRefusal::LimitReached(GROUPS_MAX).into());
-        }
-        let version = changed(txn, me).await?;
-        let group_id = next_id(txn, me).await?;
-        let row = Model { owner: signed(me.0), group_id, name: name.as_bytes().to_vec() };
-        let created = group(&row)?.group;
-        Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
-        writing.commit().await?;
-        Ok((created, version))
+pub(super) async fn create(
+    txn: &DatabaseTransaction,
+    me: UserId,
+    name: &Text<64>,
+) -> Result<(GroupId, RosterVersion), RosterError> {
+    if let Some(row) = find_name(txn, me, name).await? {
+        return Ok((group(&row)?.group, version(txn, me).await?));
     }
+    if Entity::find().filter(Column::Owner.eq(signed(me.0))).count(txn).await? >= GROUPS_MAX as u64 {
+        return Err(RosterRefusal::LimitReached(GROUPS_MAX).into());
+    }
+    let version = changed(txn, me).await?;
+    let group_id = next_id(txn, me).await?;
+    let row = Model { owner: signed(me.0), group_id, name: name.as_bytes().to_vec() };
+    let created = group(&row)?.group;
+    Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
+    Ok((created, version))
+}
 
-    pub(super) async fn rename(
-        &self,
-        me: UserId,
-        group: GroupId,
-        name: Text<64>,
-    ) -> Result<RosterVersion, RosterError> {
-        if group == GroupId::DEFAULT {
-            return Err(RosterRefusal::DefaultGroup.into());
-        }
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        check(txn, me, group).await?;
-        match find_name(txn, me, &name).await? {
-            Some(row) if row.group_id == i64::from(group.0) => return Ok(version(txn, me).await?),
-            Some(_) => return Err(RosterRefusal::GroupNameTaken.into()),
-            None => {}
-        }
-        Entity::update_many()
-            .col_expr(Column::Name, Expr::value(name.as_bytes().to_vec()))
-            .filter(Column::Owner.eq(signed(me.0)))
-            .filter(Column::GroupId.eq(i64::from(group.0)))
+pub(super) async fn rename(
+    txn: &DatabaseTransaction,
+    me: UserId,
+    group: GroupId,
+    name: &Text<64>,
+) -> Result<RosterVersion, RosterError> {
+    check(txn, me, group).await?;
+    match find_name(txn, me, name).await? {
+        Some(row) if row.group_id == i64::from(group.0) => return Ok(version(txn, me).await?),
+        Some(_) => return Err(RosterRefusal::GroupNameTaken.into()),
+        None => {}
+    }
+    Entity::update_many()
+        .col_expr(Column::Name, Expr::value(name.as_bytes().to_vec()))
+        .filter(Column::Owner.eq(signed(me.0)))
+        .filter(Column::GroupId.eq(i64::from(group.0)))
+        .exec(txn)
+        .await?;
+    Ok(changed(txn, me).await?)
+}
+
+pub(super) async fn delete(
+    txn: &DatabaseTransaction,
+    me: UserId,
+    group: GroupId,
+) -> Result<RosterVersion, RosterError> {
+    let gone = Entity::delete_by_id((signed(me.0), i64::from(group.0))).exec(txn).await?.rows_affected > 0;
+    if gone {
+        relation::Entity::update_many()
+            .col_expr(relation::Column::GroupId, Expr::value(i64::from(GroupId::DEFAULT.0)))
+            .filter(relation::Column::Owner.eq(signed(me.0)))
+            .filter(relation::Column::GroupId.eq(i64::from(group.0)))
             .exec(txn)
             .await?;
-        let version = changed(txn, me).await?;
-        writing.commit().await?;
-        Ok(version)
     }
-
-    pub(super) async fn delete(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError> {
-        if group == GroupId::DEFAULT {
-            return Err(RosterRefusal::DefaultGroup.into());
-        }
-        let writing = self.database.write().await?;
-        let txn = &writing.txn;
-        let gone = Entity::delete_by_id((signed(me.0), i64::from(group.0))).exec(txn).await?.rows_affected > 0;
-        if gone {
-            relation::Entity::update_many()
-                .col_expr(relation::Column::GroupId, Expr::value(i64::from(GroupId::DEFAULT.0)))
-                .filter(relation::Column::Owner.eq(signed(me.0)))
-                .filter(relation::Column::GroupId.eq(i64::from(group.0)))
-                .exec(txn)
-                .await?;
-        }
-        let version = changed_if(txn, me, gone).await?;
-        writing.commit().await?;
-        Ok(version)
-    }
+    Ok(changed_if(txn, me, gone).await?)
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
 use xmmep::bounded::{PrivateText, Text};
 use xmmep::types::{RequestId, WallTime};
 
@@ -28,21 +28,49 @@ fn mail(row: &Model) -> Result<(Mail, u32), StoreError> {
     Ok((mail, number(row.attempts, "attempts")?))
 }
 
-impl SqlMailQueue {
-    /// Ends the waiting of a mail and erases its text.
-    async fn settle(&self, id: RequestId, state: i16, at: WallTime, reason: &str) -> Result<(), StoreError> {
-        let writing = self.0.write().await?;
-        Entity::update_many()
-            .col_expr(Column::State, Expr::value(state))
-            .col_expr(Column::Due, Expr::value(millis(at)))
-            .col_expr(Column::Reason, Expr::value(reason))
-            .col_expr(Column::Body, Expr::value(""))
-            .filter(Column::Id.eq(id.0.to_vec()))
-            .filter(Column::State.eq(WAITING))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await
+async fn enqueue(txn: &DatabaseTransaction, row: &Model) -> Result<(), StoreError> {
+    if Entity::find_by_id(row.id.clone()).one(txn).await?.is_none() {
+        Entity::insert(row.clone().into_active_model()).exec_without_returning(txn).await?;
     }
+    Ok(())
+}
+
+/// What is to be noted about a mail that waits.
+struct Note {
+    id: RequestId,
+    at: WallTime,
+    reason: String,
+}
+
+/// Ends the waiting of a mail and erases its text.
+async fn settle(txn: &DatabaseTransaction, note: &Note, state: i16) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::State, Expr::value(state))
+        .col_expr(Column::Due, Expr::value(millis(note.at)))
+        .col_expr(Column::Reason, Expr::value(note.reason.as_str()))
+        .col_expr(Column::Body, Expr::value(""))
+        .filter(Column::Id.eq(note.id.0.to_vec()))
+        .filter(Column::State.eq(WAITING))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+async fn retry_at(txn: &DatabaseTransaction, note: &Note) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+        .col_expr(Column::Due, Expr::value(millis(note.at)))
+        .col_expr(Column::Reason, Expr::value(note.reason.as_str()))
+        .filter(Column::Id.eq(note.id.0.to_vec()))
+        .filter(Column::State.eq(WAITING))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+async fn forget(txn: &DatabaseTransaction, before: WallTime) -> Result<u64, StoreError> {
+    let done = Entity::delete_many().filter(Column::State.ne(WAITING)).filter(Column::Due.lt(millis(before)));
+    Ok(done.exec(txn).await?.rows_affected)
 }
 
 #[async_trait]
@@ -59,43 +87,32 @@ impl MailQueue for SqlMailQueue {
             due: millis(mail.created),
             reason: String::new(),
         };
-        let writing = self.0.write().await?;
-        if Entity::find_by_id(row.id.clone()).one(&writing.txn).await?.is_some() {
-            return Ok(());
-        }
-        Entity::insert(row.into_active_model()).exec_without_returning(&writing.txn).await?;
-        writing.commit().await
+        self.0.write(row, |txn, row| Box::pin(enqueue(txn, row))).await
     }
 
     async fn due(&self, now: WallTime, max: usize) -> Result<Vec<(Mail, u32)>, StoreError> {
         let waiting = Entity::find().filter(Column::State.eq(WAITING)).filter(Column::Due.lte(millis(now)));
         let first = waiting.order_by_asc(Column::Due).order_by_asc(Column::Id).limit(max as u64);
-        first.all(self.0.reader()?).await?.iter().map(mail).collect()
+        first.all(&self.0.reader()?).await?.iter().map(mail).collect()
     }
 
     async fn sent(&self, id: RequestId, at: WallTime) -> Result<(), StoreError> {
-        self.settle(id, SENT, at, "").await
+        let note = Note { id, at, reason: String::new() };
+        self.0.write(note, |txn, note| Box::pin(settle(txn, note, SENT))).await
     }
 
     async fn retry_at(&self, id: RequestId, due: WallTime, reason: &Text<256>) -> Result<(), StoreError> {
-        let writing = self.0.write().await?;
-        Entity::update_many()
-            .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
-            .col_expr(Column::Due, Expr::value(millis(due)))
-            .col_expr(Column::Reason, Expr::value(reason.as_str()))
-            .filter(Column::Id.eq(id.0.to_vec()))
-            .filter(Column::State.eq(WAITING))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await
+        let note = Note { id, at: due, reason: reason.to_string() };
+        self.0.write(note, |txn, note| Box::pin(retry_at(txn, note))).await
     }
 
     async fn failed(&self, id: RequestId, at: WallTime, reason: &Text<256>) -> Result<(), StoreError> {
-        self.settle(id, FAILED, at, reason.as_str()).await
+        let note = Note { id, at, reason: reason.to_string() };
+        self.0.write(note, |txn, note| Box::pin(settle(txn, note, FAILED))).await
     }
 
     async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError> {
-        let Some(row) = Entity::find_by_id(id.0.to_vec()).one(self.0.reader()?).await? else { return Ok(None) };
+        let Some(row) = Entity::find_by_id(id.0.to_vec()).one(&self.0.reader()?).await? else { return Ok(None) };
         let (at, reason) = (wall(row.due)?, text(&row.reason)?);
         Ok(Some(match row.state {
             WAITING => MailState::Waiting { attempts: number(row.attempts, "attempts")?, due: at, reason },
@@ -106,10 +123,6 @@ impl MailQueue for SqlMailQueue {
     }
 
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {
-        let writing = self.0.write().await?;
-        let done = Entity::delete_many().filter(Column::State.ne(WAITING)).filter(Column::Due.lt(millis(before)));
-        let gone = done.exec(&writing.txn).await?.rows_affected;
-        writing.commit().await?;
-        Ok(gone)
+        self.0.write(before, |txn, before| Box::pin(forget(txn, *before))).await
     }
 }

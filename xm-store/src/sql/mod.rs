@@ -1,4 +1,4 @@
-//! Everything in SQL, through sea-orm: SQLite today, written so that MariaDB and PostgreSQL can follow.
+//! Everything in SQL, through sea-orm: SQLite, MariaDB or MySQL, PostgreSQL. One schema, one code path.
 //!
 //! | database | opened by | tables |
 //! |---|---|---|
@@ -6,29 +6,55 @@
 //! | PresenceDB, one per identity | [`open_presence`] | `accounts`, `rosters`, `roster_groups`, `relations`, `blocks`, `parcels` |
 //! | RegisterDB | [`open_register`] | `mails` |
 //!
-//! # SQLite
+//! `docs/DATABASE.md` describes every column.
 //!
-//! Write-ahead log with `synchronous=FULL`: a commit that returned survives a power cut. One connection writes, under
-//! `BEGIN IMMEDIATE`, so that no transaction ever waits for another in the middle; four read. The file is readable by
-//! its owner alone. Beside it SQLite keeps `-wal` and `-shm` files: a backup needs all three, or `VACUUM INTO`.
+//! # URLs
 //!
-//! Each database is brought to the newest schema when it is opened, all steps in one transaction. One of a newer
-//! version, of another role, of another program, or a file that is no database is refused, by name.
+//! | engine | URL |
+//! |---|---|
+//! | SQLite | `sqlite:` and a path, taken as it is |
+//! | MariaDB, MySQL | `mysql://user:password@host:3306/RouterDB`, or with `?socket=/run/mysqld/mysqld.sock` |
+//! | PostgreSQL | `postgres://user:password@host:5432/RouterDB`; a host that is a directory (`%2Frun%2Fpostgresql`) is a socket |
+//!
+//! A server that is not on this machine has to prove its name by a certificate, unless the URL says otherwise
+//! (`ssl-mode`, `sslmode`; `ssl-ca` and `sslrootcert` name the authority). A database that is missing is made.
+//!
+//! # What a call can rely on
+//!
+//! A change that returned is committed and flushed. Changes wait in one queue per database and are committed in groups, so
+//! a hundred callers pay for one flush. They behave as if one came after the other, also when several processes use a
+//! database. Queues are bounded ([`StoreError::Busy`](crate::StoreError::Busy)), every call ends within some seconds
+//! ([`StoreError::Unavailable`](crate::StoreError::Unavailable)), and after an outage the next call finds new connections.
+//!
+//! Each database is brought to the newest schema when it is opened, by one process at a time. One of a newer version, of
+//! another role, of another program, or a file that is no database is refused, by name.
+//!
+//! SQLite runs with a write-ahead log and `synchronous=FULL`. The file is readable by its owner alone. Beside it stand
+//! `-wal` and `-shm` files, which belong to it.
 
 mod accounts;
+mod address;
+mod connect;
 mod contacts;
 mod contacts_groups;
 mod database;
 mod decode;
 mod entity;
+mod failure;
+mod health;
 mod mail_queue;
+mod migrate;
 mod migration;
 mod offline;
 mod placements;
+mod settings;
+mod writer;
 
 use std::sync::Arc;
 
+use address::Address;
 use database::Database;
+pub use migrate::SchemaStatus;
 
 use crate::Stores;
 use crate::error::OpenError;
@@ -49,37 +75,91 @@ pub struct SqlPresence {
 #[derive(Debug)]
 pub struct SqlMailQueue(Database);
 
-/// Opens RouterDB, or makes it. `url` is `sqlite:` and a path.
+/// Opens RouterDB, or makes it. Must be called on a tokio runtime, which then also makes the changes.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn open_router(url: &str) -> Result<SqlPlacements, OpenError> {
-    Database::open::<migration::Router>(url, "router_").await.map(SqlPlacements)
+    Database::open::<migration::Router>(url).await.map(SqlPlacements)
 }
 
-/// Opens the PresenceDB of one identity, or makes it. `url` is `sqlite:` and a path.
+/// Opens the PresenceDB of one identity, or makes it. See [`open_router`].
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn open_presence(url: &str) -> Result<SqlPresence, OpenError> {
-    let database = Database::open::<migration::Presence>(url, "presence_").await?;
+    let database = Database::open::<migration::Presence>(url).await?;
     Ok(SqlPresence { database, quotas: Quotas::default() })
 }
 
-/// Opens RegisterDB, or makes it. `url` is `sqlite:` and a path.
+/// Opens RegisterDB, or makes it. See [`open_router`].
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn open_register(url: &str) -> Result<SqlMailQueue, OpenError> {
-    Database::open::<migration::Register>(url, "register_").await.map(SqlMailQueue)
+    Database::open::<migration::Register>(url).await.map(SqlMailQueue)
 }
 
-impl SqlPlacements {
-    /// Closes the database and waits until its files are closed. Later calls fail.
-    pub async fn close(&self) {
-        self.0.close().await;
+/// The schemas, for tools that look at databases or migrate them without opening a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema {
+    /// RouterDB.
+    Router,
+    /// PresenceDB of one identity.
+    Presence,
+    /// RegisterDB.
+    Register,
+}
+
+impl Schema {
+    /// How far the database at `url` is. Changes nothing; a database that is missing has no step.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn status(self, url: &str) -> Result<SchemaStatus, OpenError> {
+        let address = Address::parse(url)?;
+        match self {
+            Self::Router => migrate::status::<migration::Router>(&address).await,
+            Self::Presence => migrate::status::<migration::Presence>(&address).await,
+            Self::Register => migrate::status::<migration::Register>(&address).await,
+        }
+    }
+
+    /// Makes the database at `url` if it is missing and brings it to the newest schema, as opening it does.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn migrate(self, url: &str) -> Result<(), OpenError> {
+        let address = Address::parse(url)?;
+        match self {
+            Self::Router => migrate::bring_up::<migration::Router>(&address).await,
+            Self::Presence => migrate::bring_up::<migration::Presence>(&address).await,
+            Self::Register => migrate::bring_up::<migration::Register>(&address).await,
+        }
     }
 }
+
+/// What all opened databases can say and do.
+macro_rules! opened {
+    ($store:ty, $($database:tt)+) => {
+        impl $store {
+            /// Settings of the server under which a power cut can lose what was committed, in words; empty is good.
+            #[must_use]
+            pub fn warnings(&self) -> &[String] {
+                self.$($database)+.warnings()
+            }
+
+            /// Closes the database after the changes that wait. Later calls fail.
+            pub async fn close(&self) {
+                self.$($database)+.close().await;
+            }
+        }
+    };
+}
+
+opened!(SqlPlacements, 0);
+opened!(SqlPresence, database);
+opened!(SqlMailQueue, 0);
 
 impl SqlPresence {
     /// The same database with other quotas for offline messages.
@@ -92,17 +172,5 @@ impl SqlPresence {
     #[must_use]
     pub fn stores(self: &Arc<Self>) -> Stores {
         Stores { accounts: self.clone(), contacts: self.clone(), offline: self.clone() }
-    }
-
-    /// Closes the database and waits until its files are closed. Later calls fail.
-    pub async fn close(&self) {
-        self.database.close().await;
-    }
-}
-
-impl SqlMailQueue {
-    /// Closes the database and waits until its files are closed. Later calls fail.
-    pub async fn close(&self) {
-        self.0.close().await;
     }
 }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
 };
 use xmmep::types::{MsgId, UserId, WallTime};
 
@@ -61,18 +62,20 @@ fn waiting(to: UserId) -> Select<Entity> {
     Entity::find().filter(Column::Recipient.eq(signed(to.0))).filter(Column::Level.eq(column(Level::Stored)))
 }
 
-fn sum_of_bytes() -> SimpleExpr {
-    Func::coalesce([Column::Bytes.sum().cast_as("BIGINT"), Expr::value(0_i64)]).into()
+/// Sums are wider than what is summed; each engine has its own name for 64 bits.
+fn sum_of_bytes(db: &impl ConnectionTrait) -> SimpleExpr {
+    let integer = if db.get_database_backend() == DbBackend::MySql { "SIGNED" } else { "BIGINT" };
+    Func::coalesce([Column::Bytes.sum(), Expr::value(0_i64)]).cast_as(integer)
 }
 
 /// Messages and bytes that wait.
 async fn totals(db: &impl ConnectionTrait, waiting: Select<Entity>) -> Result<(u64, u64), StoreError> {
-    let totals = waiting.select_only().expr(Column::Place.count()).expr(sum_of_bytes());
+    let totals = waiting.select_only().expr(Column::Place.count()).expr(sum_of_bytes(db));
     let (messages, bytes): (i64, i64) = totals.into_tuple().one(db).await?.unwrap_or_default();
     Ok((number(messages, "a count")?, number(bytes, "a sum of bytes")?))
 }
 
-async fn append(txn: &DatabaseTransaction, to: UserId, new: Parcel, quotas: &Quotas) -> Result<Appended, StoreError> {
+async fn append(txn: &DatabaseTransaction, to: UserId, new: &Parcel, quotas: &Quotas) -> Result<Appended, StoreError> {
     if new.body.len() > PARCEL_BODY_MAX {
         return Ok(Appended::TooLarge);
     }
@@ -97,7 +100,7 @@ async fn append(txn: &DatabaseTransaction, to: UserId, new: Parcel, quotas: &Quo
         msg: Set(new.id.0.to_vec()),
         sent: Set(millis(new.sent)),
         bytes: Set(new.body.len() as i64),
-        body: Set(new.body),
+        body: Set(new.body.clone()),
         hash: Set(hash.as_bytes().to_vec()),
         level: Set(column(Level::Stored)),
         at: Set(millis(new.sent)),
@@ -122,16 +125,68 @@ async fn raise(txn: &DatabaseTransaction, row: &Model, to: Level, at: WallTime) 
     Ok(true)
 }
 
+async fn append_all(
+    txn: &DatabaseTransaction,
+    to: UserId,
+    parcels: &[Parcel],
+    quotas: &Quotas,
+) -> Result<Vec<Appended>, StoreError> {
+    let mut answers = Vec::with_capacity(parcels.len());
+    for parcel in parcels {
+        answers.push(append(txn, to, parcel, quotas).await?);
+    }
+    Ok(answers)
+}
+
+async fn settle(
+    txn: &DatabaseTransaction,
+    to: UserId,
+    parcels: &[ParcelId],
+    level: Level,
+    at: WallTime,
+) -> Result<Vec<ParcelId>, StoreError> {
+    let mut raised = Vec::new();
+    for parcel in parcels {
+        let row = Entity::find().filter(which(to, *parcel)).one(txn).await?;
+        if let Some(row) = row
+            && raise(txn, &row, level, at).await?
+        {
+            raised.push(*parcel);
+        }
+    }
+    Ok(raised)
+}
+
+async fn expire(
+    txn: &DatabaseTransaction,
+    before: WallTime,
+    now: WallTime,
+    max: usize,
+) -> Result<Vec<Expired>, StoreError> {
+    let old = Entity::find().filter(Column::Level.eq(column(Level::Stored))).filter(Column::Sent.lt(millis(before)));
+    let old = old.order_by_asc(Column::Sent).limit(max as u64).all(txn).await?;
+    let mut expired = Vec::with_capacity(old.len());
+    for row in &old {
+        raise(txn, row, Level::Expired, now).await?;
+        expired.push(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? });
+    }
+    Ok(expired)
+}
+
+async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), StoreError> {
+    Entity::delete_many()
+        .filter(Column::Level.ne(column(Level::Stored)))
+        .filter(Column::At.lt(millis(kept_since)))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
 #[async_trait]
 impl Offline for SqlPresence {
     async fn append(&self, to: UserId, parcels: Vec<Parcel>) -> Result<Vec<Appended>, StoreError> {
-        let writing = self.database.write().await?;
-        let mut answers = Vec::with_capacity(parcels.len());
-        for parcel in parcels {
-            answers.push(append(&writing.txn, to, parcel, &self.quotas).await?);
-        }
-        writing.commit().await?;
-        Ok(answers)
+        let wish = (to, parcels, self.quotas);
+        self.database.write(wish, |txn, (to, parcels, quotas)| Box::pin(append_all(txn, *to, parcels, quotas))).await
     }
 
     async fn page(
@@ -147,7 +202,7 @@ impl Offline for SqlPresence {
         loop {
             let wanted = PAGE_ROWS.min(messages_max - page.len());
             let next = waiting(to).filter(Column::Place.gt(after)).order_by_asc(Column::Place).limit(wanted as u64);
-            let rows = next.all(self.database.reader()?).await?;
+            let rows = next.all(&self.database.reader()?).await?;
             let is_last = rows.len() < wanted;
             for row in rows {
                 bytes = bytes.saturating_add(row.body.len());
@@ -164,7 +219,7 @@ impl Offline for SqlPresence {
     }
 
     async fn summary(&self, to: UserId) -> Result<Summary, StoreError> {
-        let reader = self.database.reader()?;
+        let reader = &self.database.reader()?;
         let (messages, bytes) = totals(reader, waiting(to)).await?;
         let oldest = waiting(to).select_only().expr(Column::Sent.min()).into_tuple::<Option<i64>>().one(reader).await?;
         Ok(Summary { messages, bytes, oldest: oldest.flatten().map(wall).transpose()? })
@@ -177,47 +232,24 @@ impl Offline for SqlPresence {
         level: Level,
         at: WallTime,
     ) -> Result<Vec<ParcelId>, StoreError> {
-        let writing = self.database.write().await?;
-        let mut raised = Vec::new();
-        for parcel in parcels {
-            let row = Entity::find().filter(which(to, *parcel)).one(&writing.txn).await?;
-            if let Some(row) = row
-                && raise(&writing.txn, &row, level, at).await?
-            {
-                raised.push(*parcel);
-            }
-        }
-        writing.commit().await?;
-        Ok(raised)
+        let wish = (to, parcels.to_vec(), level, at);
+        let settle =
+            self.database.write(wish, |txn, (to, parcels, level, at)| Box::pin(settle(txn, *to, parcels, *level, *at)));
+        settle.await
     }
 
     async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {
-        let row = Entity::find().filter(which(to, parcel)).one(self.database.reader()?).await?;
+        let row = Entity::find().filter(which(to, parcel)).one(&self.database.reader()?).await?;
         row.as_ref().map(level).transpose()
     }
 
     async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError> {
-        let writing = self.database.write().await?;
-        let old =
-            Entity::find().filter(Column::Level.eq(column(Level::Stored))).filter(Column::Sent.lt(millis(before)));
-        let old = old.order_by_asc(Column::Sent).limit(max as u64).all(&writing.txn).await?;
-        let mut expired = Vec::with_capacity(old.len());
-        for row in &old {
-            raise(&writing.txn, row, Level::Expired, now).await?;
-            expired.push(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? });
-        }
-        writing.commit().await?;
-        Ok(expired)
+        let wish = (before, now, max);
+        self.database.write(wish, |txn, &(before, now, max)| Box::pin(expire(txn, before, now, max))).await
     }
 
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
         let kept_since = WallTime(now.0.saturating_sub(LEVEL_KEPT.as_millis() as u64));
-        let writing = self.database.write().await?;
-        Entity::delete_many()
-            .filter(Column::Level.ne(column(Level::Stored)))
-            .filter(Column::At.lt(millis(kept_since)))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await
+        self.database.write(kept_since, |txn, kept_since| Box::pin(forget(txn, *kept_since))).await
     }
 }

@@ -61,7 +61,7 @@ fn placement(row: &Model) -> Result<Placement, StoreError> {
     })
 }
 
-fn row(new: NewPlacement, now: WallTime) -> ActiveModel {
+fn row(new: &NewPlacement, now: WallTime) -> ActiveModel {
     ActiveModel {
         user: NotSet,
         name: Set(new.name.as_str().to_owned()),
@@ -112,10 +112,127 @@ async fn is_taken(txn: &DatabaseTransaction, holder: impl IntoCondition, now: Wa
     Ok(false)
 }
 
+async fn register(txn: &DatabaseTransaction, new: &NewPlacement, now: WallTime) -> Result<Registration, StoreError> {
+    if let Some(before) = remembered(txn, new.request, REGISTRATION).await? {
+        return match before.answer {
+            GRANTED => Ok(Registration::Registered(user(before.user))),
+            NAME_TAKEN => Ok(Registration::NameTaken),
+            EMAIL_TAKEN => Ok(Registration::EmailTaken),
+            BOTH_TAKEN => Ok(Registration::BothTaken),
+            other => Err(corrupt(format_args!("the answer {other} to a registration"))),
+        };
+    }
+    let request = new.request.0.to_vec();
+    let name_taken = is_taken(txn, Column::NameFolded.eq(new.name.folded().into_bytes()), now).await?;
+    let email_taken = is_taken(txn, Column::EmailFolded.eq(new.email.folded().into_bytes()), now).await?;
+    let (registration, answer, user) = match (name_taken, email_taken) {
+        (true, true) => (Registration::BothTaken, BOTH_TAKEN, 0),
+        (true, false) => (Registration::NameTaken, NAME_TAKEN, 0),
+        (false, true) => (Registration::EmailTaken, EMAIL_TAKEN, 0),
+        (false, false) => {
+            let id = Entity::insert(row(new, now)).exec(txn).await?.last_insert_id;
+            (Registration::Registered(user(id)), GRANTED, id)
+        }
+    };
+    remember(txn, request::Model { request, kind: REGISTRATION, answer, user, at: millis(now) }).await?;
+    Ok(registration)
+}
+
+async fn begin_activation(
+    txn: &DatabaseTransaction,
+    token: &[u8],
+    presence: PresenceId,
+    now: WallTime,
+) -> Result<Activation, StoreError> {
+    let of_token = Entity::find().filter(Column::Token.eq(token.to_vec()));
+    let Some(found) = of_token.order_by_desc(Column::User).one(txn).await? else {
+        return Ok(Activation::Unknown);
+    };
+    let before = placement(&found)?;
+    match before.state {
+        PlacementState::Registered { expires } if expires <= now => return Ok(Activation::Expired),
+        PlacementState::Registered { .. } => {}
+        PlacementState::Activating { .. } => return Ok(Activation::Begun(before)),
+        PlacementState::Active { .. } => return Ok(Activation::AlreadyActive(before)),
+    }
+    Entity::update_many()
+        .col_expr(Column::State, Expr::value(ACTIVATING))
+        .col_expr(Column::Cluster, Expr::value(i32::from(presence.cluster)))
+        .col_expr(Column::Presence, Expr::value(i32::from(presence.presence)))
+        .filter(Column::User.eq(found.user))
+        .exec(txn)
+        .await?;
+    Ok(Activation::Begun(Placement { state: PlacementState::Activating { presence }, ..before }))
+}
+
+async fn finish_activation(txn: &DatabaseTransaction, user: UserId) -> Result<(), StoreError> {
+    Entity::update_many()
+        .col_expr(Column::State, Expr::value(ACTIVE))
+        .col_expr(Column::KeyHash, Expr::value(Option::<Vec<u8>>::None))
+        .col_expr(Column::Nickname, Expr::value(""))
+        .col_expr(Column::PersonalMsg, Expr::value(""))
+        .col_expr(Column::Birthdate, Expr::value(""))
+        .col_expr(Column::Location, Expr::value(""))
+        .col_expr(Column::Gender, Expr::value(0_i16))
+        .col_expr(Column::Avatar, Expr::value(Option::<Vec<u8>>::None))
+        .filter(Column::User.eq(signed(user.0)))
+        .filter(Column::State.eq(ACTIVATING))
+        .exec(txn)
+        .await?;
+    Ok(())
+}
+
+/// What [`Placements::renew_token`] is asked.
+struct NewToken {
+    email: Email,
+    request: RequestId,
+    token: Vec<u8>,
+    expires: WallTime,
+    now: WallTime,
+}
+
+async fn renew_token(txn: &DatabaseTransaction, new: &NewToken) -> Result<Renewal, StoreError> {
+    if let Some(before) = remembered(txn, new.request, RENEWAL).await? {
+        let granted = before.answer == GRANTED;
+        return Ok(if granted { Renewal::Renewed(user(before.user)) } else { Renewal::NothingWaits });
+    }
+    let of_email = Entity::find().filter(Column::EmailFolded.eq(new.email.folded().into_bytes()));
+    let waiting = of_email.filter(Column::State.eq(REGISTERED)).filter(Column::Expires.gt(millis(new.now)));
+    let found = waiting.one(txn).await?;
+    if let Some(found) = &found {
+        Entity::update_many()
+            .col_expr(Column::Token, Expr::value(new.token.clone()))
+            .col_expr(Column::Expires, Expr::value(millis(new.expires)))
+            .filter(Column::User.eq(found.user))
+            .exec(txn)
+            .await?;
+    }
+    let answer = request::Model {
+        request: new.request.0.to_vec(),
+        kind: RENEWAL,
+        answer: if found.is_some() { GRANTED } else { REFUSED },
+        user: found.as_ref().map_or(0, |found| found.user),
+        at: millis(new.now),
+    };
+    remember(txn, answer).await?;
+    Ok(found.map_or(Renewal::NothingWaits, |found| Renewal::Renewed(user(found.user))))
+}
+
+async fn forget(txn: &DatabaseTransaction, now: WallTime) -> Result<u64, StoreError> {
+    let expired = Entity::delete_many()
+        .filter(Column::State.eq(REGISTERED))
+        .filter(Column::Expires.lte(millis(now)))
+        .exec(txn)
+        .await?;
+    let kept_since = now.0.saturating_sub(REGISTRATION_KEPT.as_millis() as u64);
+    request::Entity::delete_many().filter(request::Column::At.lt(millis(WallTime(kept_since)))).exec(txn).await?;
+    Ok(expired.rows_affected)
+}
+
 impl SqlPlacements {
     async fn one(&self, which: impl IntoCondition) -> Result<Option<Placement>, StoreError> {
         // Of several rows with one token, which only chance could bring about, the newest counts.
-        let found = Entity::find().filter(which).order_by_desc(Column::User).one(self.0.reader()?).await?;
+        let found = Entity::find().filter(which).order_by_desc(Column::User).one(&self.0.reader()?).await?;
         found.as_ref().map(placement).transpose()
     }
 }
@@ -123,32 +240,7 @@ impl SqlPlacements {
 #[async_trait]
 impl Placements for SqlPlacements {
     async fn register(&self, new: NewPlacement, now: WallTime) -> Result<Registration, StoreError> {
-        let writing = self.0.write().await?;
-        let txn = &writing.txn;
-        if let Some(before) = remembered(txn, new.request, REGISTRATION).await? {
-            return match before.answer {
-                GRANTED => Ok(Registration::Registered(user(before.user))),
-                NAME_TAKEN => Ok(Registration::NameTaken),
-                EMAIL_TAKEN => Ok(Registration::EmailTaken),
-                BOTH_TAKEN => Ok(Registration::BothTaken),
-                other => Err(corrupt(format_args!("the answer {other} to a registration"))),
-            };
-        }
-        let request = new.request.0.to_vec();
-        let name_taken = is_taken(txn, Column::NameFolded.eq(new.name.folded().into_bytes()), now).await?;
-        let email_taken = is_taken(txn, Column::EmailFolded.eq(new.email.folded().into_bytes()), now).await?;
-        let (registration, answer, user) = match (name_taken, email_taken) {
-            (true, true) => (Registration::BothTaken, BOTH_TAKEN, 0),
-            (true, false) => (Registration::NameTaken, NAME_TAKEN, 0),
-            (false, true) => (Registration::EmailTaken, EMAIL_TAKEN, 0),
-            (false, false) => {
-                let id = Entity::insert(row(new, now)).exec(txn).await?.last_insert_id;
-                (Registration::Registered(user(id)), GRANTED, id)
-            }
-        };
-        remember(txn, request::Model { request, kind: REGISTRATION, answer, user, at: millis(now) }).await?;
-        writing.commit().await?;
-        Ok(registration)
+        self.0.write((new, now), |txn, (new, now)| Box::pin(register(txn, new, *now))).await
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Placement>, StoreError> {
@@ -169,50 +261,19 @@ impl Placements for SqlPlacements {
         presence: PresenceId,
         now: WallTime,
     ) -> Result<Activation, StoreError> {
-        let writing = self.0.write().await?;
-        let of_token = Entity::find().filter(Column::Token.eq(token.expose().to_vec()));
-        let Some(found) = of_token.order_by_desc(Column::User).one(&writing.txn).await? else {
-            return Ok(Activation::Unknown);
-        };
-        let before = placement(&found)?;
-        match before.state {
-            PlacementState::Registered { expires } if expires <= now => return Ok(Activation::Expired),
-            PlacementState::Registered { .. } => {}
-            PlacementState::Activating { .. } => return Ok(Activation::Begun(before)),
-            PlacementState::Active { .. } => return Ok(Activation::AlreadyActive(before)),
-        }
-        Entity::update_many()
-            .col_expr(Column::State, Expr::value(ACTIVATING))
-            .col_expr(Column::Cluster, Expr::value(i32::from(presence.cluster)))
-            .col_expr(Column::Presence, Expr::value(i32::from(presence.presence)))
-            .filter(Column::User.eq(found.user))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await?;
-        Ok(Activation::Begun(Placement { state: PlacementState::Activating { presence }, ..before }))
+        let asked = (token.expose().to_vec(), presence, now);
+        let begin =
+            self.0.write(asked, |txn, (token, presence, now)| Box::pin(begin_activation(txn, token, *presence, *now)));
+        begin.await
     }
 
     async fn finish_activation(&self, user: UserId) -> Result<(), StoreError> {
-        let writing = self.0.write().await?;
-        Entity::update_many()
-            .col_expr(Column::State, Expr::value(ACTIVE))
-            .col_expr(Column::KeyHash, Expr::value(Option::<Vec<u8>>::None))
-            .col_expr(Column::Nickname, Expr::value(""))
-            .col_expr(Column::PersonalMsg, Expr::value(""))
-            .col_expr(Column::Birthdate, Expr::value(""))
-            .col_expr(Column::Location, Expr::value(""))
-            .col_expr(Column::Gender, Expr::value(0_i16))
-            .col_expr(Column::Avatar, Expr::value(Option::<Vec<u8>>::None))
-            .filter(Column::User.eq(signed(user.0)))
-            .filter(Column::State.eq(ACTIVATING))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await
+        self.0.write(user, |txn, user| Box::pin(finish_activation(txn, *user))).await
     }
 
     async fn activating(&self) -> Result<Vec<Placement>, StoreError> {
         let begun = Entity::find().filter(Column::State.eq(ACTIVATING)).order_by_asc(Column::User);
-        begun.all(self.0.reader()?).await?.iter().map(placement).collect()
+        begun.all(&self.0.reader()?).await?.iter().map(placement).collect()
     }
 
     async fn renew_token(
@@ -223,33 +284,8 @@ impl Placements for SqlPlacements {
         expires: WallTime,
         now: WallTime,
     ) -> Result<Renewal, StoreError> {
-        let writing = self.0.write().await?;
-        let txn = &writing.txn;
-        if let Some(before) = remembered(txn, request, RENEWAL).await? {
-            let granted = before.answer == GRANTED;
-            return Ok(if granted { Renewal::Renewed(user(before.user)) } else { Renewal::NothingWaits });
-        }
-        let of_email = Entity::find().filter(Column::EmailFolded.eq(email.folded().into_bytes()));
-        let waiting = of_email.filter(Column::State.eq(REGISTERED)).filter(Column::Expires.gt(millis(now)));
-        let found = waiting.one(txn).await?;
-        if let Some(found) = &found {
-            Entity::update_many()
-                .col_expr(Column::Token, Expr::value(token.expose().to_vec()))
-                .col_expr(Column::Expires, Expr::value(millis(expires)))
-                .filter(Column::User.eq(found.user))
-                .exec(txn)
-                .await?;
-        }
-        let answer = request::Model {
-            request: request.0.to_vec(),
-            kind: RENEWAL,
-            answer: if found.is_some() { GRANTED } else { REFUSED },
-            user: found.as_ref().map_or(0, |found| found.user),
-            at: millis(now),
-        };
-        remember(txn, answer).await?;
-        writing.commit().await?;
-        Ok(found.map_or(Renewal::NothingWaits, |found| Renewal::Renewed(user(found.user))))
+        let new = NewToken { email: email.clone(), request, token: token.expose().to_vec(), expires, now };
+        self.0.write(new, |txn, new| Box::pin(renew_token(txn, new))).await
     }
 
     async fn locate(&self, user: UserId) -> Result<Option<PresenceId>, StoreError> {
@@ -257,18 +293,6 @@ impl Placements for SqlPlacements {
     }
 
     async fn forget(&self, now: WallTime) -> Result<u64, StoreError> {
-        let writing = self.0.write().await?;
-        let expired = Entity::delete_many()
-            .filter(Column::State.eq(REGISTERED))
-            .filter(Column::Expires.lte(millis(now)))
-            .exec(&writing.txn)
-            .await?;
-        let kept_since = now.0.saturating_sub(REGISTRATION_KEPT.as_millis() as u64);
-        request::Entity::delete_many()
-            .filter(request::Column::At.lt(millis(WallTime(kept_since))))
-            .exec(&writing.txn)
-            .await?;
-        writing.commit().await?;
-        Ok(expired.rows_affected)
+        self.0.write(now, |txn, now| Box::pin(forget(txn, *now))).await
     }
 }

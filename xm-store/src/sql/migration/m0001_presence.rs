@@ -5,7 +5,7 @@ use sea_orm_migration::schema::{
     big_integer, big_integer_null, binary_len, blob, small_integer, string_len, var_binary, var_binary_uniq,
 };
 
-use super::{index, profile_columns};
+use super::{Rows, index, profile_columns, table};
 
 pub(super) struct Step;
 
@@ -31,7 +31,7 @@ impl MigrationTrait for Step {
             .col(big_integer("failed_attempts"))
             .col(big_integer_null("last_failed"));
         profile_columns(&mut accounts);
-        manager.create_table(accounts).await?;
+        table(manager, accounts).await?;
         rosters(manager).await?;
         parcels(manager).await
     }
@@ -44,7 +44,7 @@ async fn rosters(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer("owner").primary_key())
         .col(big_integer("changes"))
         .col(big_integer("last_group"));
-    manager.create_table(rosters).await?;
+    table(manager, rosters).await?;
     let mut groups = Table::create();
     groups
         .table("roster_groups")
@@ -52,8 +52,8 @@ async fn rosters(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer("group_id"))
         .col(var_binary("name", 64))
         .primary_key(Index::create().col("owner").col("group_id"));
-    manager.create_table(groups).await?;
-    manager.create_index(index("roster_groups", &["owner", "name"]).unique().take()).await?;
+    table(manager, groups).await?;
+    index(manager, "roster_groups", &["owner", "name"], Rows::Unique).await?;
     let mut relations = Table::create();
     relations
         .table("relations")
@@ -67,8 +67,8 @@ async fn rosters(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(big_integer("asked_at"))
         .col(string_len("greeting", 256))
         .primary_key(Index::create().col("owner").col("buddy"));
-    manager.create_table(relations).await?;
-    manager.create_index(index("relations", &["buddy"])).await?;
+    table(manager, relations).await?;
+    index(manager, "relations", &["buddy"], Rows::Any).await?;
     let mut blocks = Table::create();
     blocks
         .table("blocks")
@@ -77,8 +77,8 @@ async fn rosters(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(string_len("other_name", 128))
         .col(big_integer("at"))
         .primary_key(Index::create().col("owner").col("other"));
-    manager.create_table(blocks).await?;
-    manager.create_index(index("blocks", &["other"])).await
+    table(manager, blocks).await?;
+    index(manager, "blocks", &["other"], Rows::Any).await
 }
 
 async fn parcels(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
@@ -95,8 +95,8 @@ async fn parcels(manager: &SchemaManager<'_>) -> Result<(), DbErr> {
         .col(var_binary("hash", 32))
         .col(small_integer("level"))
         .col(big_integer("at"));
-    manager.create_table(parcels).await?;
-    manager.create_index(index("parcels", &["recipient", "sender", "msg"]).unique().take()).await?;
-    manager.create_index(index("parcels", &["recipient", "level", "place"])).await?;
-    manager.create_index(index("parcels", &["level", "sent"])).await
+    table(manager, parcels).await?;
+    index(manager, "parcels", &["recipient", "sender", "msg"], Rows::Unique).await?;
+    index(manager, "parcels", &["recipient", "level", "place"], Rows::Any).await?;
+    index(manager, "parcels", &["level", "sent"], Rows::Any).await
 }

@@ -3,7 +3,7 @@
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::schema::{big_integer, binary_len, small_integer, string_len, text};
 
-use super::index;
+use super::{Rows, index, table};
 
 pub(super) struct Step;
 
@@ -28,7 +28,7 @@ impl MigrationTrait for Step {
             .col(big_integer("attempts"))
             .col(big_integer("due"))
             .col(string_len("reason", 256));
-        manager.create_table(mails).await?;
-        manager.create_index(index("mails", &["state", "due"])).await
+        table(manager, mails).await?;
+        index(manager, "mails", &["state", "due"], Rows::Any).await
     }
 }

@@ -5,7 +5,7 @@ use sea_orm_migration::schema::{
     big_integer, binary_len, integer, small_integer, string_len, var_binary, var_binary_null, var_binary_uniq,
 };
 
-use super::{index, profile_columns};
+use super::{Rows, index, profile_columns, table};
 
 pub(super) struct Step;
 
@@ -40,9 +40,9 @@ impl MigrationTrait for Step {
             .col(big_integer("registered_at"))
             .col(var_binary_null("key_hash", 32));
         profile_columns(&mut placements);
-        manager.create_table(placements).await?;
-        manager.create_index(index("placements", &["token"])).await?;
-        manager.create_index(index("placements", &["state", "expires"])).await?;
+        table(manager, placements).await?;
+        index(manager, "placements", &["token"], Rows::Any).await?;
+        index(manager, "placements", &["state", "expires"], Rows::Any).await?;
         let mut requests = Table::create();
         requests
             .table("requests")
@@ -52,7 +52,7 @@ impl MigrationTrait for Step {
             .col(big_integer("user"))
             .col(big_integer("at"))
             .primary_key(Index::create().col("request").col("kind"));
-        manager.create_table(requests).await?;
-        manager.create_index(index("requests", &["at"])).await
+        table(manager, requests).await?;
+        index(manager, "requests", &["at"], Rows::Any).await
     }
 }

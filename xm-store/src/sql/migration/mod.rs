@@ -8,6 +8,12 @@ mod m0001_router;
 
 use sea_orm_migration::prelude::*;
 
+/// The steps of one database.
+pub(super) trait Steps: MigratorTrait {
+    /// How the names of all its steps begin.
+    const ROLE: &'static str;
+}
+
 /// RouterDB.
 pub(super) struct Router;
 
@@ -16,6 +22,18 @@ pub(super) struct Presence;
 
 /// RegisterDB.
 pub(super) struct Register;
+
+impl Steps for Router {
+    const ROLE: &'static str = "router_";
+}
+
+impl Steps for Presence {
+    const ROLE: &'static str = "presence_";
+}
+
+impl Steps for Register {
+    const ROLE: &'static str = "register_";
+}
 
 impl MigratorTrait for Router {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
@@ -47,12 +65,37 @@ fn profile_columns(table: &mut TableCreateStatement) {
         .col(var_binary_null("avatar", 32));
 }
 
-/// An index named after its table and columns.
-fn index(table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {
+/// Makes a table. MariaDB and MySQL commit each statement of a step by itself, so a step that was cut off by a crash is
+/// made again, and what it made before is left as it is.
+async fn table(manager: &SchemaManager<'_>, mut table: TableCreateStatement) -> Result<(), DbErr> {
+    manager.create_table(table.if_not_exists().take()).await
+}
+
+/// Whether several rows may be alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rows {
+    Any,
+    Unique,
+}
+
+/// Makes an index named after its table and columns, unless it is there: see [`table`].
+async fn index(
+    manager: &SchemaManager<'_>,
+    table: &'static str,
+    columns: &[&'static str],
+    rows: Rows,
+) -> Result<(), DbErr> {
+    let name = format!("ix_{table}_{}", columns.join("_"));
+    if manager.has_index(table, &name).await? {
+        return Ok(());
+    }
     let mut index = Index::create();
-    index.name(format!("ix_{table}_{}", columns.join("_"))).table(table);
+    index.name(name).table(table);
     for column in columns {
         index.col(*column);
     }
-    index
+    if rows == Rows::Unique {
+        index.unique();
+    }
+    manager.create_index(index).await
 }

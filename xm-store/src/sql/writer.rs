@@ -1,0 +1,322 @@
+//! The one task that writes: collects the changes that wait, makes them in one transaction, commits once, answers.
+//!
+//! ```text
+//! change ─┐                                         ┌─► answers
+//! change ─┼─► queue ─► writer: begin, run all, commit
+//! change ─┘            └─ one refused? each alone, in its own transaction
+//! ```
+//!
+//! Nobody hears of success before the commit returned. A change is run again only where it is certain that nothing of it
+//! was done: it lost against another process, or the connection was gone before the commit was asked for. Where that is
+//! not certain the caller hears [`StoreError::Unavailable`] and repeats itself.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::connect::{Pool, WAIT_MAX};
+use super::failure::{Failure, is_disk_failure};
+use super::health::Health;
+use crate::error::StoreError;
+
+/// Changes that wait. The next one is told that the store is busy.
+const WAITING_MAX: usize = 1_024;
+/// Changes in one transaction. More would only make all of them wait for the last.
+const GROUP_MAX: usize = 128;
+/// How often a change is tried that loses against other processes.
+const TRIES: u32 = 4;
+/// The first pause between tries; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a change does in its transaction. May run more than once; what an earlier run did has been undone.
+pub(super) type Work<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// Where changes go.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Change>>,
+    closed: tokio::sync::Mutex<oneshot::Receiver<()>>,
+}
+
+impl Writer {
+    /// Starts the task. It ends when the writer is dropped or closed, after what was waiting.
+    pub(super) fn start(pool: Arc<Pool>, health: Arc<Health>) -> Self {
+        let (queue, waiting) = mpsc::channel(WAITING_MAX);
+        let (ended, closed) = oneshot::channel();
+        tokio::spawn(async move {
+            Task { pool, health }.run(waiting).await;
+            // Nobody may be waiting for the end.
+            let _ = ended.send(());
+        });
+        Self { queue, closed: closed.into() }
+    }
+
+    /// Makes a change of `data` by `work`; returns once it is committed, or with the reason why it was not made.
+    pub(super) async fn write<D, T, E, F>(&self, data: D, work: F) -> Result<T, E>
+    where
+        D: Send + Sync + 'static,
+        T: Send + 'static,
+        E: Failure,
+        F: for<'a> Fn(&'a DatabaseTransaction, &'a D) -> Work<'a, T, E> + Send + Sync + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let change = Waiting { data, work, outcome: None, reply, since: Instant::now() };
+        self.queue.try_send(Box::new(change)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy("too many changes wait".into()),
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        answer.await.unwrap_or_else(|_| Err(closed().into()))
+    }
+
+    /// Waits until what was waiting is done and the task has ended.
+    pub(super) async fn close(&self) {
+        // The task ends on the marker; changes behind it are refused.
+        if self.queue.send(Box::new(End)).await.is_ok() {
+            let _ = (&mut *self.closed.lock().await).await;
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the database is closed".into())
+}
+
+/// How one run of a change ended, as far as the transaction goes.
+enum Ran {
+    /// It can be committed.
+    Done,
+    /// It answers without changing anything, so its transaction is undone.
+    Refused,
+    /// The database failed.
+    Failed(StoreError),
+}
+
+/// A change with its types forgotten.
+trait Change: Send {
+    /// Runs it. The answer stays inside.
+    fn run<'a>(&'a mut self, txn: &'a DatabaseTransaction) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>>;
+    /// Tells the caller: this error, or else what the last run answered.
+    fn answer(self: Box<Self>, error: Option<StoreError>);
+    /// Whether its caller has waited so long that running it would help nobody.
+    fn is_late(&self) -> bool;
+    /// Whether this is the end.
+    fn is_end(&self) -> bool {
+        false
+    }
+}
+
+struct Waiting<D, T, E, F> {
+    data: D,
+    work: F,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+    since: Instant,
+}
+
+impl<D, T, E, F> Change for Waiting<D, T, E, F>
+where
+    D: Send + Sync + 'static,
+    T: Send + 'static,
+    E: Failure,
+    F: for<'a> Fn(&'a DatabaseTransaction, &'a D) -> Work<'a, T, E> + Send + Sync + 'static,
+{
+    fn run<'a>(&'a mut self, txn: &'a DatabaseTransaction) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>> {
+        Box::pin(async move {
+            let outcome = (self.work)(txn, &self.data).await;
+            let ran = match &outcome {
+                Ok(_) => Ran::Done,
+                Err(error) => match error.of_store() {
+                    Some(error @ (StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Busy(_))) => {
+                        Ran::Failed(error.clone())
+                    }
+                    _ => Ran::Refused,
+                },
+            };
+            self.outcome = Some(outcome);
+            ran
+        })
+    }
+
+    fn answer(self: Box<Self>, error: Option<StoreError>) {
+        let answer = match (error, self.outcome) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(outcome)) => outcome,
+            (None, None) => Err(closed().into()),
+        };
+        // The caller may have gone; the change is made all the same.
+        let _ = self.reply.send(answer);
+    }
+
+    fn is_late(&self) -> bool {
+        self.since.elapsed() > WAIT_MAX
+    }
+}
+
+struct End;
+
+impl Change for End {
+    fn run<'a>(&'a mut self, _txn: &'a DatabaseTransaction) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>> {
+        Box::pin(std::future::ready(Ran::Done))
+    }
+
+    fn answer(self: Box<Self>, _error: Option<StoreError>) {}
+
+    fn is_late(&self) -> bool {
+        false
+    }
+
+    fn is_end(&self) -> bool {
+        true
+    }
+}
+
+/// Why a transaction was not committed.
+enum Undone {
+    /// A change refuses, and has its answer.
+    Refused,
+    /// The database failed before the commit: nothing was done.
+    Before(StoreError),
+    /// The database failed in the commit: it may have been done.
+    Unknown(StoreError),
+}
+
+struct Task {
+    pool: Arc<Pool>,
+    health: Arc<Health>,
+}
+
+impl Task {
+    async fn run(self, mut waiting: mpsc::Receiver<Box<dyn Change>>) {
+        while let Some(first) = waiting.recv().await {
+            let mut group = vec![first];
+            while group.len() < GROUP_MAX
+                && let Ok(next) = waiting.try_recv()
+            {
+                group.push(next);
+            }
+            let end = group.iter().position(|change| change.is_end());
+            group.truncate(end.unwrap_or(group.len()));
+            self.take(group).await;
+            if end.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the changes of a group and answers all of them.
+    async fn take(&self, group: Vec<Box<dyn Change>>) {
+        let (late, mut group): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| change.is_late());
+        answer(late, Some(&StoreError::Busy("the changes before it took too long".into())));
+        if group.is_empty() {
+            return;
+        }
+        if group.len() > 1 {
+            match self.tried(&mut group).await {
+                Ok(()) => return answer(group, None),
+                Err(Undone::Before(error @ StoreError::Unavailable(_)) | Undone::Unknown(error)) => {
+                    return answer(group, Some(&error));
+                }
+                // One of them refuses, or lost against another process: which one shows when each is alone.
+                Err(Undone::Refused | Undone::Before(_)) => {}
+            }
+        }
+        for change in group {
+            self.alone(change).await;
+        }
+    }
+
+    async fn alone(&self, change: Box<dyn Change>) {
+        let mut one = vec![change];
+        let mut pause = PAUSE;
+        for attempt in 1..=TRIES {
+            let result = self.tried(&mut one).await;
+            match result {
+                Err(Undone::Before(StoreError::Conflict(_))) if attempt < TRIES => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Ok(()) | Err(Undone::Refused) => return answer(one, None),
+                Err(Undone::Before(error) | Undone::Unknown(error)) => return answer(one, Some(&error)),
+            }
+        }
+    }
+
+    /// [`attempt`](Self::attempt), once more if a connection turns out to be gone: the server was restarted meanwhile.
+    async fn tried(&self, group: &mut [Box<dyn Change>]) -> Result<(), Undone> {
+        if let Err(error) = self.health.check() {
+            return Err(Undone::Before(error));
+        }
+        let mut result = self.bounded(group).await;
+        if let Err(Undone::Before(StoreError::Unavailable(_))) = &result
+            && !self.health.is_away()
+        {
+            result = self.bounded(group).await;
+        }
+        match &result {
+            Ok(()) | Err(Undone::Refused) => self.health.well(),
+            Err(Undone::Before(StoreError::Unavailable(why)) | Undone::Unknown(StoreError::Unavailable(why))) => {
+                self.health.away(why);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// [`attempt`](Self::attempt) that ends in time. A server that does not answer gets new connections next time.
+    async fn bounded(&self, group: &mut [Box<dyn Change>]) -> Result<(), Undone> {
+        let mut committing = false;
+        match timeout(WAIT_MAX, self.attempt(group, &mut committing)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let error = StoreError::Unavailable("the database did not answer in time".into());
+                self.health.away(&error.to_string());
+                // A pool that cannot be replaced stays as it is.
+                let _ = self.pool.renew().await;
+                Err(if committing { Undone::Unknown(error) } else { Undone::Before(error) })
+            }
+        }
+    }
+
+    async fn attempt(&self, group: &mut [Box<dyn Change>], committing: &mut bool) -> Result<(), Undone> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let before = |error: sea_orm::DbErr| Undone::Before(error.into());
+        let txn = self.pool.get().begin_with_options(options).await.map_err(before)?;
+        for change in group {
+            let undone = match change.run(&txn).await {
+                Ran::Done => continue,
+                Ran::Refused => Undone::Refused,
+                Ran::Failed(error) => Undone::Before(error),
+            };
+            // Without an answer to the rollback the connection is gone, and the transaction with it.
+            let _ = txn.rollback().await;
+            return Err(undone);
+        }
+        *committing = true;
+        txn.commit().await.map_err(|error| {
+            if is_disk_failure(&error) {
+                // What SQLite says after a failed flush cannot be trusted.
+                self.health.stop(&error.to_string());
+                return Undone::Unknown(StoreError::Stopped(error.to_string()));
+            }
+            match StoreError::from(error) {
+                // Serialization failures may show at the commit, which has then undone everything.
+                error @ StoreError::Conflict(_) => Undone::Before(error),
+                error => Undone::Unknown(error),
+            }
+        })
+    }
+}
+
+fn answer(changes: Vec<Box<dyn Change>>, error: Option<&StoreError>) {
+    for change in changes {
+        change.answer(error.cloned());
+    }
+}

@@ -21,7 +21,8 @@ pub(super) async fn unsafe_ones(db: &DatabaseConnection) -> Result<Vec<String>, 
     for (sql, wanted, name) in checks {
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), *sql)).await?;
         let value: String = row.map(|row| row.try_get("", "value")).transpose()?.unwrap_or_default();
-        if !value.eq_ignore_ascii_case(wanted) && !(wanted == &"1" && value.eq_ignore_ascii_case("ON")) {
+        let value = if value.eq_ignore_ascii_case("on") { "on" } else { &value };
+        if value != *wanted && !(*wanted == "1" && value == "on") {
             found.push(format!("{name} is {value}, not {wanted}: a power cut can lose what was committed"));
         }
     }

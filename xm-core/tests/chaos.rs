@@ -70,6 +70,7 @@ impl Chaos {
         (faults.loss, faults.duplicates, faults.damage) = (loss, duplicates, damage);
         (faults.late, faults.stray, faults.jitter) = (late, stray, ms(jitter as usize));
         world.disk(0).set_latency(ms(latency as usize));
+        world.database(0).set_latency(ms(latency as usize));
     }
 
     fn any(&mut self) -> ClientId {
@@ -114,19 +115,31 @@ impl Chaos {
             89..92 => self.world.kill_presence(0),
             92..95 => self.world.start_presence(0),
             95..97 => self.world.disk(0).stop(),
-            97..98 => self.world.disk(0).fail(Some(StoreError::Unavailable("away".into()))),
+            97..98 => {
+                let away = Some(StoreError::Unavailable("away".into()));
+                match self.world.below(3) {
+                    0 => self.world.disk(0).fail(away),
+                    1 => self.world.database(0).fail(away),
+                    _ => self.world.database(0).stop(),
+                }
+            }
             _ => {
-                self.world.disk(0).resume();
-                self.world.disk(0).fail(None);
+                self.mend_stores();
                 self.world.start_presence(0);
             }
         }
     }
 
+    fn mend_stores(&mut self) {
+        for store in [self.world.disk(0), self.world.database(0)] {
+            store.resume();
+            store.fail(None);
+        }
+    }
+
     fn mend(&mut self) {
         self.world.wire.heal();
-        self.world.disk(0).resume();
-        self.world.disk(0).fail(None);
+        self.mend_stores();
         self.world.start_presence(0);
         // Whoever is saying goodbye just now is done with it soon.
         self.world.run(LOGOUT_PATIENCE);

@@ -1,5 +1,8 @@
 //! Buddies: ask, answer, remove, change, block, unblock. Who sees whom online lives in `status.rs`.
 
+use std::sync::Arc;
+
+use xm_store::RosterError;
 use xm_store::contacts::{Answer, Ask, Standing};
 use xm_store::records::Person;
 use xmmep::messages::buddies::{
@@ -10,9 +13,11 @@ use xmmep::result_code::ResultCode;
 use xmmep::types::{RosterVersion, UserId};
 
 use super::online::{are_friends, show_each_other};
+use super::timers::Due;
 use super::{Presence, delivery};
-use crate::ctx::{Ctx, Reply};
+use crate::ctx::{Ctx, Now, Reply};
 use crate::handlers::Handlers;
+use crate::outbox::{LaneId, Outbox};
 use crate::profile::{public_card, wire_buddy};
 use crate::refusal::Refusal;
 
@@ -29,19 +34,15 @@ async fn add(ctx: Ctx<Presence>, req: AddBuddyReq) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let me = presence.stores.accounts.by_user(ctx.user()).await?.ok_or(Refusal::BadState)?;
     let buddy = presence.stores.accounts.by_name(&req.name).await?.ok_or(Refusal::NoSuchUser)?;
-    let asked = presence
-        .stores
-        .contacts
-        .ask(Ask {
-            me: Person { user: me.user, name: me.name.clone() },
-            buddy: Person { user: buddy.user, name: buddy.name },
-            display_name: req.display_name,
-            group: req.group,
-            greeting: req.greeting.clone(),
-            at: ctx.now().wall,
-        })
-        .await?;
-    refresh(&ctx, buddy.user).await?;
+    let wish = Ask {
+        me: Person { user: me.user, name: me.name.clone() },
+        buddy: Person { user: buddy.user, name: buddy.name },
+        display_name: req.display_name,
+        group: req.group,
+        greeting: req.greeting.clone(),
+        at: ctx.now().wall,
+    };
+    let asked = followed(&ctx, buddy.user, presence.stores.contacts.ask(wish).await).await?;
     // A buddy who has blocked the asker is not asked, and the asker must not notice.
     if asked.is_heard()
         && let Some(session) = presence.listener(buddy.user)
@@ -62,8 +63,8 @@ async fn answer(ctx: Ctx<Presence>, req: BuddiedNotifyRes) -> Result<Reply, Refu
     };
     let me = presence.stores.accounts.by_user(ctx.user()).await?.ok_or(Refusal::BadState)?;
     let me = Person { user: me.user, name: me.name };
-    let answered = presence.stores.contacts.answer(&me, req.user, answer, ctx.now().wall).await?;
-    refresh(&ctx, req.user).await?;
+    let answered = presence.stores.contacts.answer(&me, req.user, answer, ctx.now().wall).await;
+    let answered = followed(&ctx, req.user, answered).await?;
     if let Some(roster_version) = answered.accepted {
         if let Some(session) = presence.listener(req.user) {
             let notify = BuddyAnsweredNotify { user: me.user, accepted: true, roster_version };
@@ -76,8 +77,8 @@ async fn answer(ctx: Ctx<Presence>, req: BuddiedNotifyRes) -> Result<Reply, Refu
 
 async fn remove(ctx: Ctx<Presence>, req: BuddyRemovedNotify) -> Result<Reply, Refusal> {
     let were_friends = are_friends(ctx.role(), ctx.user(), req.user);
-    let version = ctx.role().stores.contacts.remove(ctx.user(), req.user).await?;
-    refresh(&ctx, req.user).await?;
+    let removed = ctx.role().stores.contacts.remove(ctx.user(), req.user).await;
+    let version = followed(&ctx, req.user, removed).await?;
     show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user, were_friends);
     done(&ctx, version)
 }
@@ -93,28 +94,53 @@ async fn block(ctx: Ctx<Presence>, req: BuddyBlockedNotify) -> Result<Reply, Ref
     let other = presence.stores.accounts.by_user(req.user).await?.ok_or(Refusal::NotFound)?;
     let other = Person { user: other.user, name: other.name };
     let were_friends = are_friends(presence, ctx.user(), req.user);
-    let version = presence.stores.contacts.block(ctx.user(), &other, ctx.now().wall).await?;
+    let blocked = presence.stores.contacts.block(ctx.user(), &other, ctx.now().wall).await;
     // Both ends follow before we say Success: from then on nothing arrives.
-    refresh(&ctx, req.user).await?;
+    let version = followed(&ctx, req.user, blocked).await?;
     delivery::refuse_waiting(presence, ctx.outbox(), ctx.now(), ctx.user(), req.user);
     show_each_other(presence, ctx.outbox(), ctx.user(), req.user, were_friends);
     done(&ctx, version)
 }
 
 async fn unblock(ctx: Ctx<Presence>, req: BuddyUnblockedNotify) -> Result<Reply, Refusal> {
-    let version = ctx.role().stores.contacts.unblock(ctx.user(), req.user, req.group).await?;
-    refresh(&ctx, req.user).await?;
+    let unblocked = ctx.role().stores.contacts.unblock(ctx.user(), req.user, req.group).await;
+    let version = followed(&ctx, req.user, unblocked).await?;
     show_each_other(ctx.role(), ctx.outbox(), ctx.user(), req.user, false);
     done(&ctx, version)
 }
 
-/// What is in memory of both ends follows what was committed.
-async fn refresh(ctx: &Ctx<Presence>, other: UserId) -> Result<(), Refusal> {
+/// What is in memory of both ends follows what was committed, or may have been. If the store does not say now, it is asked
+/// again until it does.
+async fn followed<T>(ctx: &Ctx<Presence>, other: UserId, change: Result<T, RosterError>) -> Result<T, Refusal> {
     let presence = ctx.role();
+    let change = match change {
+        Err(RosterError::Refused(refusal)) => return Err(refusal.into()),
+        change => change,
+    };
+    let mut followed = Ok(());
     for user in [ctx.user(), other] {
-        presence.users.refresh(&*presence.stores.contacts, user).await?;
+        if change.is_ok() && followed.is_ok() {
+            followed = presence.users.refresh(&*presence.stores.contacts, user).await;
+        }
+        if change.is_err() || followed.is_err() {
+            refresh_later(presence, ctx.now(), ctx.outbox(), user);
+        }
     }
-    Ok(())
+    let change = change?;
+    followed?;
+    Ok(change)
+}
+
+fn refresh_later(presence: &Presence, now: Now, outbox: &Outbox, user: UserId) {
+    presence.timers.set(LaneId(0), now.mono.after(delivery::STORE_RETRY), Due::Refresh(user));
+    outbox.wake(LaneId(0));
+}
+
+/// The store did not say what became of a change: it is asked again.
+pub(super) async fn refresh_late(presence: Arc<Presence>, now: Now, outbox: Outbox, user: UserId) {
+    if presence.users.refresh(&*presence.stores.contacts, user).await.is_err() {
+        refresh_later(&presence, now, &outbox, user);
+    }
 }
 
 fn done(ctx: &Ctx<Presence>, roster_version: RosterVersion) -> Result<Reply, Refusal> {

@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::role::Task;
 
 /// How long to wait before a store that failed is asked again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// The 200 ms are over for some message to `user`.
 pub(super) fn overdue(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId) {

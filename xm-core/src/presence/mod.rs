@@ -123,6 +123,9 @@ impl Role for Presence {
             match due {
                 Due::Store(user) => delivery::overdue(self, now, outbox, user),
                 Due::Announce(user) => online::announce(self, now, outbox, user),
+                Due::Refresh(user) => {
+                    outbox.spawn(Box::pin(buddies::refresh_late(self.clone(), now, outbox.clone(), user)))
+                }
                 Due::Sweep => {
                     self.users.sweep(now.mono);
                     self.timers.sweep_again(now.mono);

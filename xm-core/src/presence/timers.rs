@@ -24,6 +24,8 @@ pub(super) enum Due {
     Store(UserId),
     /// This user's status changed again and may be told now.
     Announce(UserId),
+    /// What is in memory of this user's roster may be older than what the store has.
+    Refresh(UserId),
     /// Users nobody needs leave the memory.
     Sweep,
 }

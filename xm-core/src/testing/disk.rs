@@ -1,5 +1,5 @@
-//! Disks that take their time, stand still or fail: stores behind a gate that a test holds. What is stored, and how, is
-//! the store's own affair.
+//! Disks and databases that take their time, stand still or fail: stores behind a gate that a test holds. What is stored,
+//! and how, is the store's own affair.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use xmmep::bounded::Text;
 use xmmep::name::UserName;
 use xmmep::types::{GroupId, RosterVersion, Time, UserId, WallTime};
 
-/// The disk under the stores of a Presence. Clones are the same disk.
+/// What is under some stores of a Presence: the disk with the offline messages, or the database. Clones are the same one.
 ///
 /// A call takes half of [`set_latency`](Self::set_latency) before it does its work and half after it, so that a crash
 /// finds some calls done and not yet answered.
@@ -116,12 +116,12 @@ impl Disk {
     }
 }
 
-/// `stores` on `disk`.
+/// `stores`, with accounts and contacts in `database` and offline messages on `disk`.
 #[must_use]
-pub fn on_disk(stores: &Stores, disk: &Disk) -> Stores {
+pub fn on_disk(stores: &Stores, database: &Disk, disk: &Disk) -> Stores {
     Stores {
-        accounts: Arc::new(Gated { inner: stores.accounts.clone(), disk: disk.clone() }),
-        contacts: Arc::new(Gated { inner: stores.contacts.clone(), disk: disk.clone() }),
+        accounts: Arc::new(Gated { inner: stores.accounts.clone(), disk: database.clone() }),
+        contacts: Arc::new(Gated { inner: stores.contacts.clone(), disk: database.clone() }),
         offline: Arc::new(Gated { inner: stores.offline.clone(), disk: disk.clone() }),
     }
 }

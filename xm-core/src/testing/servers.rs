@@ -188,6 +188,7 @@ pub(super) struct PresenceNode {
     pub(super) config: PresenceConfig,
     pub(super) session: Arc<Config>,
     pub(super) stores: Stores,
+    pub(super) database: Disk,
     pub(super) disk: Disk,
     pub(super) handlers: MakeHandlers,
     pub(super) lane_count: usize,
@@ -211,7 +212,7 @@ impl PresenceNode {
 
     /// Starts it and lets it make itself known to the Router.
     pub(super) fn start(&mut self, now: Now, router: &mut RouterNode, cables: &Cables, rng: &mut StdRng) {
-        let role = Presence::new(self.config.clone(), on_disk(&self.stores, &self.disk));
+        let role = Presence::new(self.config.clone(), on_disk(&self.stores, &self.database, &self.disk));
         let setup = Setup {
             role: role.clone(),
             handlers: (self.handlers)().shared(),

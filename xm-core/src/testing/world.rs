@@ -186,6 +186,7 @@ impl World {
                 contacts: Arc::new(MemoryContacts::default()),
                 offline: Arc::new(MemoryOffline::with_quotas(quotas)),
             },
+            database: Disk::default(),
             disk: Disk::default(),
             handlers,
             lane_count: lanes,
@@ -240,7 +241,13 @@ impl World {
         self.router.lanes.engines[0].role()
     }
 
-    /// The disk of a Presence.
+    /// The database of a Presence: accounts and contacts.
+    #[must_use]
+    pub fn database(&self, number: usize) -> &Disk {
+        &self.presences[number].database
+    }
+
+    /// The disk of a Presence: offline messages.
     #[must_use]
     pub fn disk(&self, number: usize) -> &Disk {
         &self.presences[number].disk
@@ -345,7 +352,7 @@ impl World {
         let agenda = self.agenda.keys().next().map(|(at, _)| *at);
         let presences = self.presences.iter().filter_map(|node| {
             let running = node.running.as_ref()?.lanes.deadline();
-            running.into_iter().chain(node.disk.deadline()).min()
+            running.into_iter().chain(node.disk.deadline()).chain(node.database.deadline()).min()
         });
         let clients = self.clients.iter().filter_map(|client| client.machine.as_ref()?.deadline());
         let probes = self.probes.iter().filter_map(Probe::deadline);
@@ -383,7 +390,7 @@ impl World {
     }
 
     fn advance_disks(&mut self) {
-        self.presences.iter().for_each(|node| node.disk.advance(self.now));
+        self.presences.iter().flat_map(|node| [&node.database, &node.disk]).for_each(|disk| disk.advance(self.now));
     }
 
     pub(super) fn enter(&mut self, at: Time, happening: Happening) {

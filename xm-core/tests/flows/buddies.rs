@@ -288,9 +288,9 @@ fn nobody_blocks_himself_or_nobody() {
 #[test]
 fn success_means_committed() {
     let (mut world, _, a, b) = strangers(14);
-    world.disk(0).fail(Some(xm_store::StoreError::Unavailable("gone fishing".into())));
+    world.database(0).fail(Some(xm_store::StoreError::Unavailable("gone fishing".into())));
     assert_eq!(result(&world.ask_now(a, &ask_for("bob"))), ResultCode::SERVER_NOT_READY);
-    world.disk(0).fail(None);
+    world.database(0).fail(None);
     world.run(secs(2));
     assert_eq!(world.probe(b).all::<BuddiedNotify>(), [], "nothing half done");
     let added = world.ask_now(a, &ask_for("bob")).message::<AddBuddyRes>().unwrap();

@@ -39,7 +39,7 @@ async fn explode(ctx: Ctx<Presence>, message: Explode) -> Result<Reply, Refusal>
     panic!("a bug in a handler");
 }
 
-/// Waits for the disk, then answers: with how many were answered before.
+/// Waits for the database, then answers: with how many were answered before.
 fn count_slowly(
     counter: Arc<AtomicU32>,
 ) -> impl Fn(Ctx<Presence>, PlayNote) -> futures_util::future::BoxFuture<'static, Result<Reply, Refusal>> {
@@ -91,9 +91,9 @@ fn a_handler_that_panics_is_answered_with_error_and_nobody_else_notices() {
     let (a, b) = (world.ready_probe_as(ann), world.ready_probe_as(bob));
     let bob = world.client(bob).user;
     for (number, (after_waiting, latency)) in [(false, 0), (true, 0), (true, 100)].into_iter().enumerate() {
-        world.disk(0).set_latency(ms(latency));
+        world.database(0).set_latency(ms(latency));
         assert_eq!(result(&world.ask_now(a, &Explode { after_waiting })), ResultCode::ERROR);
-        world.disk(0).set_latency(ms(0));
+        world.database(0).set_latency(ms(0));
         world.tell(a, &text(bob, number as u64, "still alive"));
         world.run(ms(50));
         assert_eq!(heard(&world, b).len(), number + 1);
@@ -108,13 +108,13 @@ fn a_handler_that_waits_keeps_the_order_of_its_session_and_holds_up_nobody_else(
     let mut world = World::with(Plan { lanes: 1, ..plan });
     let (ann, bob) = (world.add_user("ann"), world.add_user("bob"));
     let (a, b) = (world.ready_probe_as(ann), world.ready_probe_as(bob));
-    world.disk(0).stop();
+    world.database(0).stop();
     let asked: Vec<_> = (0..20).map(|pitch| world.ask(a, &note(pitch))).collect();
     world.run(secs(1));
     assert!(asked.iter().all(|sequence| world.probe(a).answer(*sequence).is_none()));
     let status = xmmep::messages::status::StatusChangedNotify { status: Status::BUSY };
     assert_eq!(result(&world.ask_now(b, &status)), ResultCode::SUCCESS, "bob is on the same lane");
-    world.disk(0).resume();
+    world.database(0).resume();
     world.run(secs(1));
     for (number, sequence) in asked.into_iter().enumerate() {
         let played = world.probe(a).answer(sequence).unwrap().message::<NotePlayed>().unwrap();
@@ -129,7 +129,7 @@ fn what_waits_behind_a_slow_handler_is_bounded_and_texts_are_not_lost_by_it() {
         World::with(Plan::new(5).handlers(move |handlers| handlers.from_client(count_slowly(counter.clone()))));
     let ann = world.add_user("ann");
     let a = world.ready_probe_as(ann);
-    world.disk(0).stop();
+    world.database(0).stop();
     let mut asked = Vec::new();
     for pitch in 0..100 {
         asked.push(world.ask(a, &note(pitch)));
@@ -140,7 +140,7 @@ fn what_waits_behind_a_slow_handler_is_bounded_and_texts_are_not_lost_by_it() {
     assert_eq!(busy.count(), 100 - 65, "one runs, 64 wait, the others were told at once");
     let answer = world.probe(a).answer(asked[99]).unwrap().message::<ResultMsg>().unwrap();
     assert_eq!((answer.result, answer.retry_after_s > 0), (ResultCode::SERVER_BUSY, true));
-    world.disk(0).resume();
+    world.database(0).resume();
     world.run(secs(2));
     assert!(asked[..65].iter().all(|sequence| world.probe(a).answer(*sequence).is_some()));
 }
@@ -154,7 +154,7 @@ fn a_text_that_finds_no_room_behind_a_slow_handler_ends_the_session_and_comes_ag
     world.befriend(ann, bob);
     world.log_in(ann);
     world.log_in(bob);
-    world.disk(0).stop();
+    world.database(0).stop();
     for _ in 0..40 {
         world.request(ann, &note(1));
     }
@@ -163,7 +163,7 @@ fn a_text_that_finds_no_room_behind_a_slow_handler_ends_the_session_and_comes_ag
         world.run(ms(20));
     }
     world.run(secs(1));
-    world.disk(0).resume();
+    world.database(0).resume();
     world.run(secs(120));
     assert_eq!(world.client(bob).shown(), (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
     world.oracle().assert_kept();

@@ -133,7 +133,7 @@ fn a_second_login_while_the_first_waits_for_the_disk_is_refused() {
     let ann = world.add_user("ann");
     let login = world.login_of(ann);
     let p = world.connect(0);
-    world.disk(0).set_latency(ms(500));
+    world.database(0).set_latency(ms(500));
     world.queue_frame(p, frame::request(&login, Sequence(1)));
     world.say_frame(p, frame::request(&login, Sequence(2)));
     world.run(secs(5));
@@ -165,12 +165,12 @@ fn a_store_that_is_away_says_not_ready_and_counts_no_failure() {
     let mut world = World::new(12);
     let ann = world.add_user("ann");
     let p = world.connect(0);
-    world.disk(0).fail(Some(xm_store::StoreError::Unavailable("gone fishing".into())));
+    world.database(0).fail(Some(xm_store::StoreError::Unavailable("gone fishing".into())));
     let login = world.login_of(ann);
     let answer = world.ask_now(p, &login).message::<ResultMsg>().unwrap();
     assert_eq!(answer.result, ResultCode::SERVER_NOT_READY);
     assert!(answer.retry_after_s > 0);
-    world.disk(0).fail(None);
+    world.database(0).fail(None);
     assert_eq!(world.ask_now(p, &login).message::<LoginRes1>().unwrap().failed_attempts, 0);
 }
 
@@ -191,14 +191,14 @@ fn a_login_under_way_when_its_session_ends_leaves_nobody_online() {
     let b = world.ready_probe_as(bob);
     let login = world.login_of(ann);
     let p = world.connect(0);
-    world.disk(0).set_latency(secs(40));
+    world.database(0).set_latency(secs(40));
     world.ask(p, &login);
     world.run(ms(100));
     world.drop_probe(p);
     world.run(secs(600));
     assert_eq!((world.sessions(0), world.presence(0).unwrap().users_in_memory()), (1, 1), "bob's");
     assert_eq!(world.probe(b).ended, None);
-    world.disk(0).set_latency(ms(0));
+    world.database(0).set_latency(ms(0));
     let a = world.ready_probe_as(ann);
     assert_eq!(world.probe(a).ended, None);
 }

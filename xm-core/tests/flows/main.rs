@@ -5,6 +5,7 @@
 mod buddies;
 mod chat_offline;
 mod chat_online;
+mod database_away;
 mod engine;
 mod login;
 mod login_refusals;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::connect::{Pool, Use, WAIT_MAX};
 use super::failure::{Failure, open_error};
-use super::health::Health;
+use super::health::{Health, Stats};
 use super::migration::Steps;
 use super::writer::{Work, Writer};
 use super::{migrate, settings};
@@ -108,6 +108,10 @@ impl Database {
     /// Settings of the server under which a commit that returned can be lost; empty is good.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.health.stats()
     }
 
     /// Closes the database after the changes that wait.

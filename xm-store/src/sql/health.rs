@@ -1,5 +1,7 @@
-//! How the database is: well, away, or stopped for good. Kept so that nobody waits for what is known not to answer.
+//! How the database is: well, away, or stopped for good. Kept so that nobody waits for what is known not to answer. And
+//! what it did, counted.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,9 +12,27 @@ use crate::error::StoreError;
 /// After a failure calls are refused at once for this long; then one finds out how things are.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
+/// What a database has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Changes that were committed.
+    pub changes: u64,
+    /// Commits they took. Far fewer than changes under load: each is a flush to disk.
+    pub commits: u64,
+    /// Changes turned down because too many waited, or waited too long.
+    pub busy: u64,
+    /// Times the database did not answer.
+    pub outages: u64,
+}
+
 /// What calls found out about a database.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    changes: AtomicU64,
+    commits: AtomicU64,
+    busy: AtomicU64,
+    outages: AtomicU64,
     away: Mutex<Option<(Instant, String)>>,
     stopped: OnceLock<String>,
 }
@@ -35,8 +55,30 @@ impl Health {
         self.check().is_err()
     }
 
+    pub(super) fn stats(&self) -> Stats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            changes: read(&self.changes),
+            commits: read(&self.commits),
+            busy: read(&self.busy),
+            outages: read(&self.outages),
+        }
+    }
+
+    /// So many changes were committed at once.
+    pub(super) fn committed(&self, changes: usize) {
+        self.changes.fetch_add(changes as u64, Ordering::Relaxed);
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many changes were turned down unmade.
+    pub(super) fn turned_down(&self, changes: usize) {
+        self.busy.fetch_add(changes as u64, Ordering::Relaxed);
+    }
+
     /// The database did not answer.
     pub(super) fn away(&self, why: &str) {
+        self.outages.fetch_add(1, Ordering::Relaxed);
         *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why.to_owned()));
     }
 

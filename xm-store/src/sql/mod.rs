@@ -54,6 +54,7 @@ use std::sync::Arc;
 
 use address::Address;
 use database::Database;
+pub use health::Stats;
 pub use migrate::SchemaStatus;
 
 use crate::Stores;
@@ -147,6 +148,12 @@ macro_rules! opened {
             #[must_use]
             pub fn warnings(&self) -> &[String] {
                 self.$($database)+.warnings()
+            }
+
+            /// What the database has done since it was opened.
+            #[must_use]
+            pub fn stats(&self) -> Stats {
+                self.$($database)+.stats()
             }
 
             /// Closes the database after the changes that wait. Later calls fail.

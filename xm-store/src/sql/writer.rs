@@ -41,6 +41,7 @@ pub(super) type Work<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Change>>,
     closed: tokio::sync::Mutex<oneshot::Receiver<()>>,
+    health: Arc<Health>,
 }
 
 impl Writer {
@@ -48,12 +49,13 @@ impl Writer {
     pub(super) fn start(pool: Arc<Pool>, health: Arc<Health>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (ended, closed) = oneshot::channel();
+        let task = Task { pool, health: health.clone() };
         tokio::spawn(async move {
-            Task { pool, health }.run(waiting).await;
+            task.run(waiting).await;
             // Nobody may be waiting for the end.
             let _ = ended.send(());
         });
-        Self { queue, closed: closed.into() }
+        Self { queue, closed: closed.into(), health }
     }
 
     /// Makes a change of `data` by `work`; returns once it is committed, or with the reason why it was not made.
@@ -67,7 +69,10 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let change = Waiting { data, work, outcome: None, reply, since: Instant::now() };
         self.queue.try_send(Box::new(change)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::Busy("too many changes wait".into()),
+            mpsc::error::TrySendError::Full(_) => {
+                self.health.turned_down(1);
+                StoreError::Busy("too many changes wait".into())
+            }
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
         answer.await.unwrap_or_else(|_| Err(closed().into()))
@@ -211,6 +216,7 @@ impl Task {
     /// Makes the changes of a group and answers all of them.
     async fn take(&self, group: Vec<Box<dyn Change>>) {
         let (late, mut group): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| change.is_late());
+        self.health.turned_down(late.len());
         answer(late, Some(&StoreError::Busy("the changes before it took too long".into())));
         if group.is_empty() {
             return;
@@ -289,6 +295,7 @@ impl Task {
         };
         let before = |error: sea_orm::DbErr| Undone::Before(error.into());
         let txn = self.pool.get().begin_with_options(options).await.map_err(before)?;
+        let changes = group.len();
         for change in group {
             let undone = match change.run(&txn).await {
                 Ran::Done => continue,
@@ -311,7 +318,9 @@ impl Task {
                 error @ StoreError::Conflict(_) => Undone::Before(error),
                 error => Undone::Unknown(error),
             }
-        })
+        })?;
+        self.health.committed(changes);
+        Ok(())
     }
 }
 

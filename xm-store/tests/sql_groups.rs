@@ -26,7 +26,7 @@ impl Held {
         let store = open_presence(&format!("sqlite:{}", path.display())).await.expect("it opens");
         let mut options = sea_orm::ConnectOptions::new(format!("sqlite://{}", path.display()));
         let beside = sea_orm::Database::connect(options.max_connections(1).clone()).await.expect("SQLite opens it");
-        Self { store: Arc::new(store), beside, directory: directory }
+        Self { store: Arc::new(store), beside, directory }
     }
 
     /// Holds up all changes until [`let_go`](Self::let_go).

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, Executor};
-use sea_orm::{ConnectOptions, DatabaseConnection, DbErr};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 
 use super::address::Address;
 use crate::error::OpenError;
@@ -55,6 +55,14 @@ impl Pool {
         let fresh = sea_orm::Database::connect(options.connect_lazy(true).clone()).await?;
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
+    }
+
+    /// Writes what SQLite's log holds into the database again, and flushes it: after a failed flush the disk may lack what
+    /// the system's memory shows. Returns whether it could; a reader in another process is reason enough that not.
+    pub(super) async fn write_back(&self) -> Result<bool, DbErr> {
+        let checkpoint = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
+        let row = self.get().query_one_raw(checkpoint).await?;
+        Ok(row.map(|row| row.try_get_by_index::<i64>(0)).transpose()? == Some(0))
     }
 
     /// Waits until the connections are closed, but not for ever: a server that has stopped cannot say goodbye.

@@ -33,7 +33,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(10);
 /// One open database.
 #[derive(Debug)]
 pub(super) struct Database {
-    read: Pool,
+    read: Arc<Pool>,
     reads: Semaphore,
     write: Arc<Pool>,
     writer: Writer,
@@ -50,10 +50,10 @@ impl Database {
         let failed = |error: DbErr| open_error(address.shown(), &error);
         let writers = if matches!(address, Address::Sqlite(_)) { 1 } else { WRITERS };
         let write = Arc::new(Pool::open(&address, Use::Write, writers).await.map_err(failed)?);
-        let read = Pool::open(&address, Use::Read, READERS).await.map_err(failed)?;
+        let read = Arc::new(Pool::open(&address, Use::Read, READERS).await.map_err(failed)?);
         let warnings = settings::unsafe_ones(&read.get()).await.map_err(failed)?;
         let health = Arc::new(Health::default());
-        let writer = Writer::start(write.clone(), health.clone());
+        let writer = Writer::start(write.clone(), read.clone(), health.clone());
         Ok(Self { read, reads: Semaphore::new(READS_MAX), write, writer, health, warnings })
     }
 

@@ -1,8 +1,8 @@
-//! How the database is: well, away, or stopped for good. Kept so that nobody waits for what is known not to answer. And
+//! How the database is: well, away, or stopped by its disk. Kept so that nobody waits for what is known not to answer. And
 //! what it did, counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -34,17 +34,16 @@ pub(super) struct Health {
     busy: AtomicU64,
     outages: AtomicU64,
     away: Mutex<Option<(Instant, String)>>,
-    stopped: OnceLock<String>,
+    stopped: Mutex<Option<String>>,
 }
 
 impl Health {
     /// Whether a call makes sense now.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        if let Some(why) = self.stopped.get() {
+        if let Some(why) = &*held(&self.stopped) {
             return Err(StoreError::Stopped(why.clone()));
         }
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*away {
+        match &*held(&self.away) {
             Some((since, why)) if since.elapsed() < AWAY_FOR => Err(StoreError::Unavailable(why.clone())),
             _ => Ok(()),
         }
@@ -79,16 +78,29 @@ impl Health {
     /// The database did not answer.
     pub(super) fn away(&self, why: &str) {
         self.outages.fetch_add(1, Ordering::Relaxed);
-        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), why.to_owned()));
+        *held(&self.away) = Some((Instant::now(), why.to_owned()));
     }
 
     /// The database answered.
     pub(super) fn well(&self) {
-        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *held(&self.away) = None;
     }
 
     /// The disk failed under the database. Only the first failure counts; those after it follow from it.
     pub(super) fn stop(&self, why: &str) {
-        let _ = self.stopped.set(why.to_owned());
+        held(&self.stopped).get_or_insert_with(|| why.to_owned());
     }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        held(&self.stopped).is_some()
+    }
+
+    /// It was opened anew, and what the disk has was read.
+    pub(super) fn reopened(&self) {
+        *held(&self.stopped) = None;
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

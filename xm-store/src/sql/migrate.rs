@@ -35,7 +35,11 @@ pub(super) async fn bring_up<M: Steps>(address: &Address) -> Result<(), OpenErro
         opened => opened,
     }
     .map_err(failed)?;
-    let result = migrate::<M>(&pool, address).await;
+    let mut result = migrate::<M>(&pool, address).await;
+    if result.is_ok() && matches!(address, Address::Sqlite(_)) {
+        // Whether the last run ended well is not known.
+        result = pool.write_back().await.map(|_| ()).map_err(failed);
+    }
     pool.close().await;
     result
 }

@@ -9,6 +9,9 @@
 //! Nobody hears of success before the commit returned. A change is run again only where it is certain that nothing of it
 //! was done: it lost against another process, or the connection was gone before the commit was asked for. Where that is
 //! not certain the caller hears [`StoreError::Unavailable`] and repeats itself.
+//!
+//! A disk that fails in a commit stops the database: nothing is answered with success any more until it was opened anew
+//! and what the disk really has was read, which the task tries by itself.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -32,6 +35,10 @@ const GROUP_MAX: usize = 128;
 const TRIES: u32 = 4;
 /// The first pause between tries; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(5);
+/// After a failure of the disk the database is opened anew after this; each further time after twice as long.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+/// The longest pause between these.
+const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What a change does in its transaction. May run more than once; what an earlier run did has been undone.
 pub(super) type Work<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
@@ -46,10 +53,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the task. It ends when the writer is dropped or closed, after what was waiting.
-    pub(super) fn start(pool: Arc<Pool>, health: Arc<Health>) -> Self {
+    pub(super) fn start(pool: Arc<Pool>, readers: Arc<Pool>, health: Arc<Health>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (ended, closed) = oneshot::channel();
-        let task = Task { pool, health: health.clone() };
+        let task = Task { pool, readers, health: health.clone() };
         tokio::spawn(async move {
             task.run(waiting).await;
             // Nobody may be waiting for the end.
@@ -192,12 +199,14 @@ enum Undone {
 
 struct Task {
     pool: Arc<Pool>,
+    /// Opened anew together with the others.
+    readers: Arc<Pool>,
     health: Arc<Health>,
 }
 
 impl Task {
     async fn run(self, mut waiting: mpsc::Receiver<Box<dyn Change>>) {
-        while let Some(first) = waiting.recv().await {
+        while let Some(first) = self.next(&mut waiting).await {
             let mut group = vec![first];
             while group.len() < GROUP_MAX
                 && let Ok(next) = waiting.try_recv()
@@ -210,6 +219,31 @@ impl Task {
             if end.is_some() {
                 return;
             }
+        }
+    }
+
+    /// The next change. While the disk has failed, meanwhile opens the database anew.
+    async fn next(&self, waiting: &mut mpsc::Receiver<Box<dyn Change>>) -> Option<Box<dyn Change>> {
+        let mut pause = REOPEN_AFTER;
+        while self.health.is_stopped() {
+            match timeout(pause, waiting.recv()).await {
+                Ok(next) => return next,
+                Err(_) if self.reopen().await.is_ok() => self.health.reopened(),
+                Err(_) => pause = (pause * 2).min(REOPEN_PAUSE_MAX),
+            }
+        }
+        waiting.recv().await
+    }
+
+    /// Opens the database anew. Only SQLite, whose disk is ours, comes to this.
+    async fn reopen(&self) -> Result<(), sea_orm::DbErr> {
+        self.pool.close().await;
+        self.readers.close().await;
+        self.pool.renew().await?;
+        self.readers.renew().await?;
+        match self.pool.write_back().await? {
+            true => Ok(()),
+            false => Err(sea_orm::DbErr::Custom("the log could not be written back".into())),
         }
     }
 

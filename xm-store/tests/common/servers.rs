@@ -123,6 +123,11 @@ impl Server {
         self.running.lock().expect("no start panics").as_ref().expect("it runs").pid()
     }
 
+    /// All its processes now.
+    pub fn processes(&self) -> Vec<u32> {
+        process::inside(&self.place.data())
+    }
+
     /// The URL of a database, over TCP, for a user who may make `RouterDB…`, `PresenceDB…`, `RegisterDB…` and use them.
     pub fn url(&self, database: &str) -> String {
         self.url_at(self.port, database)

@@ -1,0 +1,175 @@
+//! What the offline log costs: appends with a flush each, pages, confirmations; time, CPU, bytes written.
+//!
+//! `cargo bench -p xm-store --features offline-log --bench offline_log [-- WORD]` runs those whose name has the word in
+//! it. `XM_BENCH_DIR` names a directory on the disk to measure; without it, the temporary directory. The figures are
+//! those of this machine and its disk at this moment; CPU and bytes travel better than time.
+//!
+//! For system calls: `strace -f -c target/release/deps/offline_log-… append-64`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+use xm_store::Offline;
+use xm_store::offline::Appended;
+use xm_store::offline_log::{OfflineLog, Options};
+use xm_store::records::{Level, Parcel, ParcelId, Place, Quotas};
+use xmmep::types::{MsgId, UserId, WallTime};
+
+/// A text of 200 bytes: what people send, sealed and framed.
+const BODY: usize = 200;
+/// Messages in one page, as a Presence asks for them.
+const PAGE: usize = 64;
+
+fn main() {
+    let word = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+    let wanted = |name: &str| name.contains(&word);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("the runtime starts");
+    for (name, in_flight, count) in [("append-1", 1, 2_000), ("append-64", 64, 40_000), ("append-512", 512, 100_000)] {
+        if wanted(name) {
+            let (log, _directory) = open(name);
+            let cost = Cost::start();
+            runtime.block_on(append(&log, in_flight, count));
+            cost.print(name, count);
+        }
+    }
+    for (name, calls_of) in [("confirm-page", PAGE), ("confirm-single", 1)] {
+        if wanted(name) {
+            let (log, _directory) = open(name);
+            runtime.block_on(append(&log, 512, 20_000));
+            let cost = Cost::start();
+            runtime.block_on(confirm(&log, calls_of, 20_000));
+            // Dropping it flushes what is left.
+            drop(log);
+            cost.print(name, 20_000);
+        }
+    }
+    if wanted("page") {
+        let (log, _directory) = open("page");
+        runtime.block_on(append(&log, 512, 20_000));
+        let cost = Cost::start();
+        let pages = runtime.block_on(pages(&log, 20_000));
+        cost.print("page (64 messages)", pages);
+    }
+    if wanted("open") {
+        let (log, directory) = open("open");
+        runtime.block_on(append(&log, 512, 100_000));
+        drop(log);
+        let cost = Cost::start();
+        let log = OfflineLog::open(directory.path(), options()).expect("the log opens");
+        assert_eq!(log.recovery().waiting, 100_000);
+        cost.print("open (per message)", 100_000);
+    }
+}
+
+fn options() -> Options {
+    let quotas = Quotas { messages: u64::MAX, bytes: u64::MAX, messages_per_sender: u64::MAX };
+    Options { quotas, ..Options::default() }
+}
+
+/// A log of its own with its first segment made, so that the making is not measured.
+fn open(name: &str) -> (Arc<OfflineLog>, tempfile::TempDir) {
+    let parent = std::env::var_os("XM_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let directory = tempfile::Builder::new().prefix(name).tempdir_in(parent).expect("a directory");
+    let log = OfflineLog::open(directory.path(), options()).expect("the log opens");
+    (Arc::new(log), directory)
+}
+
+fn parcel(number: usize) -> Parcel {
+    let id = MsgId((number as u128).to_le_bytes());
+    Parcel { from: UserId(number as u64 % 20), id, sent: WallTime(number as u64), body: vec![number as u8; BODY] }
+}
+
+/// A hundred recipients take turns.
+fn recipient(number: usize) -> UserId {
+    UserId(1_000 + number as u64 % 100)
+}
+
+/// Appends `count` parcels, one a call, with so many calls in flight.
+async fn append(log: &Arc<OfflineLog>, in_flight: usize, count: usize) {
+    let mut writers = JoinSet::new();
+    for writer in 0..in_flight {
+        let log = log.clone();
+        writers.spawn(async move {
+            for number in (writer..count).step_by(in_flight) {
+                let answers = log.append(recipient(number), vec![parcel(number)]).await.expect("the append works");
+                assert!(matches!(answers[..], [Appended::Stored(_)]), "{answers:?}");
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.expect("a writer ends");
+    }
+}
+
+/// Confirms everything, for one recipient after the other, so many in a call.
+async fn confirm(log: &OfflineLog, calls_of: usize, count: usize) {
+    for user in 0..100 {
+        let ids: Vec<_> = (user..count).step_by(100).map(parcel).collect();
+        let ids: Vec<_> = ids.iter().map(|parcel| ParcelId { from: parcel.from, id: parcel.id }).collect();
+        for call in ids.chunks(calls_of) {
+            let at = WallTime(count as u64);
+            let raised = log.settle(recipient(user), call, Level::Received, at).await.expect("it settles");
+            assert_eq!(raised.len(), call.len());
+        }
+    }
+}
+
+/// Reads everything, page by page; returns how many pages there were.
+async fn pages(log: &OfflineLog, count: usize) -> usize {
+    let (mut pages, mut messages) = (0, 0);
+    for user in 0..100 {
+        let mut after = Place::START;
+        loop {
+            let page = log.page(recipient(user), after, PAGE, usize::MAX).await.expect("it is read");
+            let Some((last, _)) = page.last() else { break };
+            after = *last;
+            pages += 1;
+            messages += page.len();
+        }
+    }
+    assert_eq!(messages, count);
+    pages
+}
+
+/// Time, CPU time and bytes handed to the system since the start.
+struct Cost {
+    start: Instant,
+    cpu: f64,
+    written: u64,
+}
+
+impl Cost {
+    fn start() -> Self {
+        Self { start: Instant::now(), cpu: cpu_seconds(), written: bytes_written() }
+    }
+
+    #[expect(clippy::print_stdout, reason = "a benchmark prints")]
+    fn print(self, name: &str, count: usize) {
+        let (seconds, cpu) = (self.start.elapsed().as_secs_f64(), cpu_seconds() - self.cpu);
+        let (each, written) = (count as f64, bytes_written() - self.written);
+        println!(
+            "{name:<20} {:>9.0} /s  {:>7.1} us CPU each  {:>7.1} bytes written each  ({count} in {seconds:.2} s)",
+            each / seconds,
+            cpu * 1e6 / each,
+            written as f64 / each,
+        );
+    }
+}
+
+/// User and system time of the process, where the system says: fields 14 and 15 of its `stat`, in hundredths.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Bytes handed to write calls, where the system says.
+fn bytes_written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
+    line.and_then(|number| number.parse().ok()).unwrap_or(0)
+}

@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use xm_store::offline_log::{OfflineLog, Options};
+use xm_store::offline_log::{Event, OfflineLog, Options, Recovery};
 use xm_store::records::Quotas;
 use xm_store::sql::{self, SqlMailQueue, SqlPlacements, SqlPresence};
 use xm_store::{MailQueue, OpenError, Placements, Stores};
@@ -76,7 +76,7 @@ impl Kept {
 async fn open_offline(directory: PathBuf, quotas: Quotas) -> Result<OfflineLog, OpenError> {
     let options = Options { quotas, ..Options::default() };
     let path = directory.clone();
-    let opened = tokio::task::spawn_blocking(move || OfflineLog::open(&path, options)).await;
+    let opened = tokio::task::spawn_blocking(move || OfflineLog::open_watched(&path, options, tell)).await;
     let log = opened.map_err(|error| OpenError::Unreachable { path: directory, why: error.to_string() })??;
     let found = log.recovery();
     tracing::info!(
@@ -85,11 +85,27 @@ async fn open_offline(directory: PathBuf, quotas: Quotas) -> Result<OfflineLog, 
         torn_bytes = found.torn_bytes,
         "offline messages"
     );
+    tell_damage(found);
+    Ok(log)
+}
+
+fn tell_damage(found: &Recovery) {
     for damage in &found.damage {
         let (file, bytes) = (damage.path.display(), &damage.bytes);
         tracing::error!(%file, ?bytes, "offline messages are lost: the disk is failing; a copy is in quarantine/");
     }
-    Ok(log)
+}
+
+/// Says what happens to the offline messages while the server runs.
+fn tell(event: Event) {
+    match &event {
+        Event::Stopped(_) | Event::StillStopped(..) => tracing::error!("offline messages: {event}"),
+        Event::Reopened(found) => {
+            tracing::warn!("offline messages: {event}");
+            tell_damage(found);
+        }
+        _ => tracing::warn!("offline messages: {event}"),
+    }
 }
 
 fn url(path: &Path) -> String {

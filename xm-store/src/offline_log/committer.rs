@@ -1,19 +1,22 @@
 //! The one thread that writes: collects what waits, writes it as one batch, flushes, answers. Compacts in between.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use xmmep::types::{UserId, WallTime};
 
-use super::disk::{self, Calls};
-use super::format::{FRAME_LEN, Frame, HEADER_LEN, Header, Record};
-use super::index::{Fresh, Index, Location, Needed};
-use super::recover::Segment;
-use super::{Options, Shared};
+use super::Options;
+use super::compact::Erased;
+use super::disk::{self, Calls, Lock};
+use super::events::{Counting, Event, SLOW_EVERY, SLOW_FLUSH};
+use super::format::{Frame, HEADER_LEN, Header, Record, VERSION, encode_batch};
+use super::index::{Fresh, Index, Location};
+use super::recover::{Doubt, Segment};
+use super::shared::Shared;
 use crate::error::StoreError;
 use crate::offline::{Appended, Expired};
 use crate::records::{Level, Parcel, ParcelId, Place};
@@ -32,6 +35,7 @@ pub(super) enum Job {
     Settle { to: UserId, parcels: Vec<ParcelId>, level: Level, at: WallTime, reply: Reply<Vec<ParcelId>> },
     Expire { before: WallTime, now: WallTime, max: usize, reply: Reply<Vec<Expired>> },
     Forget { now: WallTime, reply: Reply<()> },
+    Erase { user: UserId, at: WallTime, reply: Reply<Erased> },
 }
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -42,6 +46,9 @@ pub(super) struct Committer {
     pub(super) options: Options,
     pub(super) calls: Calls,
     pub(super) shared: Arc<Shared>,
+    pub(super) lock: Arc<Lock>,
+    /// Hears what an operator should.
+    pub(super) watch: Watch,
     /// Oldest first; the last one is written to if `is_open`.
     pub(super) segments: VecDeque<Segment>,
     /// Whether the last segment was made by this run. What a start finds is never written to again.
@@ -54,6 +61,22 @@ pub(super) struct Committer {
     pub(super) unsaved: BTreeSet<(UserId, ParcelId)>,
     /// Whether a segment was made since the log was compacted last.
     pub(super) has_grown: bool,
+    /// What the next segment begins with, because the disk may lack it. Until then no append is answered.
+    pub(super) doubt: Option<Doubt>,
+    /// Whether the operator knows that space has run out.
+    pub(super) is_full: bool,
+    /// When the operator last heard of a slow flush, and the slowest one since.
+    pub(super) slow: (Option<Instant>, Duration),
+}
+
+pub(super) type Watch = Box<dyn FnMut(Event) + Send>;
+
+/// Why the thread has nothing to do any more.
+pub(super) enum End {
+    /// The log is being dropped.
+    Dropped,
+    /// The disk failed.
+    Stopped,
 }
 
 /// A batch on its way to the disk.
@@ -65,9 +88,37 @@ struct Batch {
 }
 
 impl Committer {
-    /// Works until the log is dropped, then leaves everything flushed.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        loop {
+    /// Of a log not read yet.
+    pub(super) fn new(
+        directory: &Path,
+        options: Options,
+        calls: Calls,
+        shared: Arc<Shared>,
+        lock: Arc<Lock>,
+        watch: Watch,
+    ) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            options,
+            calls,
+            shared,
+            lock,
+            watch,
+            segments: VecDeque::new(),
+            is_open: false,
+            stamp: 0,
+            batch: 0,
+            unsaved: BTreeSet::new(),
+            has_grown: false,
+            doubt: None,
+            is_full: false,
+            slow: (None, Duration::ZERO),
+        }
+    }
+
+    /// Works until the log is dropped or the disk fails.
+    pub(super) fn serve(&mut self, jobs: &Receiver<Job>) -> End {
+        while self.shared.check_running().is_ok() {
             let first = if self.unsaved.is_empty() {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
@@ -78,7 +129,7 @@ impl Committer {
             match first {
                 Ok(job) => self.take(job, &mut batch),
                 Err(RecvTimeoutError::Timeout) => settled_due = true,
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => return End::Dropped,
             }
             while batch.bytes < BATCH_MAX
                 && let Ok(job) = jobs.try_recv()
@@ -91,10 +142,10 @@ impl Committer {
                 let _ = self.compact();
             }
         }
-        self.stop();
+        End::Stopped
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.shared.index()
     }
 
@@ -130,28 +181,46 @@ impl Committer {
                 let _ = reply.send(Ok(expired));
             }
             Job::Forget { now, reply } => {
-                // A level forgotten before it is on disk would bring its message back.
-                let flushed = if self.unsaved.is_empty() { Ok(()) } else { self.write(&[]) };
-                let flushed = self.stop_on(flushed).map(|()| self.index().forget(now));
-                let _ = reply.send(flushed.and_then(|()| self.compact()));
+                self.commit(std::mem::take(batch), false);
+                let done = self.forget(now);
+                let _ = reply.send(self.stop_on(done));
+            }
+            Job::Erase { user, at, reply } => {
+                self.commit(std::mem::take(batch), false);
+                let done = self.erase(user, at);
+                let _ = reply.send(self.stop_on(done));
             }
         }
     }
 
+    fn forget(&mut self, now: WallTime) -> Result<(), StoreError> {
+        // A level forgotten before it is on disk would bring its message back.
+        if !self.unsaved.is_empty() || self.doubt.is_some() {
+            self.write(&[])?;
+        }
+        self.index().forget(now);
+        self.compact()
+    }
+
     /// Writes and flushes a batch, then answers. Without parcels the settled levels wait for company unless due.
     fn commit(&mut self, batch: Batch, settled_due: bool) {
-        let result = if batch.fresh.is_empty() && !settled_due { Ok(()) } else { self.write(&batch.fresh) };
+        // Parcels that came again must not be called stored while the disk may lack them.
+        let is_asked = !batch.fresh.is_empty() || (self.doubt.is_some() && !batch.appends.is_empty());
+        let result = if is_asked || settled_due { self.write(&batch.fresh) } else { Ok(()) };
         match &result {
             Ok(()) if !batch.fresh.is_empty() => {
                 let mut index = self.shared.index();
                 index.durable = index.next_place;
+                self.is_full = false;
             }
             Ok(()) => {}
-            Err(StoreError::Full(_) | StoreError::Unavailable(_)) => {
+            Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_))) => {
                 let mut index = self.shared.index();
                 for fresh in &batch.fresh {
                     index.take_back(fresh);
                 }
+                drop(index);
+                self.note_full(error);
             }
             Err(error) => self.shared.stop(error),
         }
@@ -160,13 +229,19 @@ impl Committer {
         }
     }
 
+    pub(super) fn note_full(&mut self, error: &StoreError) {
+        if matches!(error, StoreError::Full(_)) {
+            Counting::add(&self.shared.counting.full, 1);
+            if !std::mem::replace(&mut self.is_full, true) {
+                (self.watch)(Event::Full(error.clone()));
+            }
+        }
+    }
+
     /// Writes parcels and all unsaved levels, in as many batches as they need.
-    fn write(&mut self, fresh: &[Fresh]) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self, fresh: &[Fresh]) -> Result<(), StoreError> {
         let mut records: Vec<Record<'_>> = fresh.iter().map(record).collect();
-        let unsaved: Vec<_> = self.unsaved.iter().copied().collect();
-        let index = self.shared.index();
-        records.extend(unsaved.iter().filter_map(|(to, id)| index.settled_record(*to, *id)));
-        drop(index);
+        records.extend(self.shared.index().runs(&self.unsaved));
         // Room for all of it first: a full disk is to refuse all or nothing.
         self.make_room(records.iter().map(Record::frame_len).sum())?;
         self.write_records(&records)?;
@@ -175,7 +250,7 @@ impl Committer {
     }
 
     /// Writes records in their order and notes where they went.
-    fn write_records(&mut self, mut records: &[Record<'_>]) -> Result<(), StoreError> {
+    pub(super) fn write_records(&mut self, mut records: &[Record<'_>]) -> Result<(), StoreError> {
         while !records.is_empty() {
             let mut bytes = 0;
             let fit = records.iter().take_while(|record| {
@@ -195,40 +270,52 @@ impl Committer {
         self.make_room(len)?;
         self.batch += 1;
         let mut bytes = Vec::with_capacity(len);
-        for (record, left) in records.iter().zip((0..records.len() as u32).rev()) {
-            record.encode(self.stamp, self.batch, left, &mut bytes);
-        }
+        encode_batch(records, self.stamp, self.batch, &mut bytes);
         let Some(segment) = self.segments.back_mut() else { return Err(StoreError::Stopped("no segment".into())) };
         (self.calls.write)(&segment.file, &bytes, segment.end).map_err(|error| disk::write_error(&error))?;
+        let before = Instant::now();
         (self.calls.sync)(&segment.file).map_err(|error| StoreError::Stopped(format!("a flush failed: {error}")))?;
-        let mut index = self.shared.index();
-        for record in records {
-            let at = Location { segment: segment.number, offset: segment.end, len: record.frame_len() as u32 };
-            segment.end += u64::from(at.len);
-            match record {
-                Record::Parcel { to, place, .. } => index.moved(*to, *place, at),
-                Record::Settled { to, id, .. } => index.saved(*to, *id, at.segment),
-                Record::Stop => {}
-            }
-        }
+        Counting::add(&self.shared.counting.batches, 1);
+        Counting::add(&self.shared.counting.bytes, len as u64);
+        note_places(&mut self.shared.index(), segment, records);
+        self.note_flush(before.elapsed());
         Ok(())
+    }
+
+    fn note_flush(&mut self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.shared.counting.flush_us_max.fetch_max(micros, std::sync::atomic::Ordering::Relaxed);
+        let (told, slowest) = &mut self.slow;
+        *slowest = took.max(*slowest);
+        if *slowest >= SLOW_FLUSH && told.is_none_or(|told| told.elapsed() >= SLOW_EVERY) {
+            *told = Some(Instant::now());
+            (self.watch)(Event::SlowFlush(std::mem::take(slowest)));
+        }
     }
 
     /// Makes a new segment unless the open one has room for `len` bytes.
     fn make_room(&mut self, len: usize) -> Result<(), StoreError> {
+        let has_room = |open: &Segment| open.end as usize + len <= self.options.segment_bytes;
+        if self.is_open && self.segments.back().is_some_and(has_room) { Ok(()) } else { self.make_segment(len) }
+    }
+
+    /// Makes a new segment with room for `len` bytes. It begins with what is in doubt, on stable storage from then on.
+    pub(super) fn make_segment(&mut self, len: usize) -> Result<(), StoreError> {
         let previous = self.segments.back();
-        if self.is_open && previous.is_some_and(|open| open.end as usize + len <= self.options.segment_bytes) {
-            return Ok(());
-        }
         let header = Header {
+            version: VERSION,
             segment: previous.map_or(1, |segment| segment.number + 1),
             stamp: random_stamp(),
             batch: self.batch,
-            next_place: self.shared.index().next_place,
+            next_place: self.index().next_place,
             previous_end: previous.map_or(0, |segment| segment.end),
         };
-        let size = self.options.segment_bytes.max(HEADER_LEN + len);
-        let file = Arc::new(disk::create_segment(&self.directory, &header, size, self.calls)?);
+        let payloads = self.doubt.as_ref().map_or(&[][..], |doubt| &doubt.payloads);
+        let records: Vec<_> = payloads.iter().filter_map(|payload| Record::decode(payload)).collect();
+        let mut frames = Vec::new();
+        encode_batch(&records, header.stamp, header.batch, &mut frames);
+        let size = self.options.segment_bytes.max(HEADER_LEN + frames.len() + len);
+        let file = Arc::new(disk::create_segment(&self.directory, &header, &frames, size, self.calls)?);
         if let Some(full) = previous
             && self.is_open
         {
@@ -236,66 +323,21 @@ impl Committer {
             let _ = full.file.set_len(full.end);
         }
         self.shared.files().insert(header.segment, file.clone());
-        self.segments.push_back(Segment { number: header.segment, file, end: HEADER_LEN as u64 });
+        let mut segment = Segment { number: header.segment, file, end: HEADER_LEN as u64 };
+        let mut index = self.shared.index();
+        note_places(&mut index, &mut segment, &records);
+        if let Some(doubt) = self.doubt.take() {
+            index.durable = doubt.durable;
+        }
+        drop(index);
+        self.segments.push_back(segment);
+        self.lock.note_newest(header.segment);
         (self.is_open, self.has_grown, self.stamp) = (true, true, header.stamp);
         Ok(())
     }
 
-    /// Frees the oldest segments if they are empty or more than half of the log is of no use: what is of use moves to
-    /// the newest one, flushed, before its segment is deleted. Two segments of slack keep a small log from being
-    /// rewritten all the time. Deleting in order matters: a level always outlives the parcel it is about.
-    fn compact(&mut self) -> Result<(), StoreError> {
-        // What this makes is not compacted in its turn: one round at most.
-        let newest = self.segments.back().map_or(0, |segment| segment.number);
-        while let Some(oldest) = self.segments.front().filter(|oldest| oldest.number < newest) {
-            let needed = self.shared.index().needed_of(oldest.number);
-            let is_empty = needed.waiting.is_empty() && needed.settled.is_empty();
-            if !is_empty && !self.is_wasteful() {
-                return Ok(());
-            }
-            let Some(frames) = self.read_all(&needed) else { return Ok(()) };
-            let moved = self.move_out(&frames, &needed);
-            self.stop_on(moved)?;
-            self.delete_oldest()?;
-        }
-        Ok(())
-    }
-
-    /// Whether more than half of the frames are of no use any more.
-    fn is_wasteful(&self) -> bool {
-        let used: u64 = self.segments.iter().map(|segment| segment.end - HEADER_LEN as u64).sum();
-        used > 2 * (self.shared.index().live_bytes() + self.options.segment_bytes as u64)
-    }
-
-    /// Reads the parcels to move. One that cannot be read keeps its segment, and those after it, where they are.
-    fn read_all(&self, needed: &Needed) -> Option<Vec<Vec<u8>>> {
-        let oldest = self.segments.front()?;
-        needed.waiting.iter().map(|(_, _, at)| read_frame(&oldest.file, *at)).collect()
-    }
-
-    /// Copies what a segment still holds to the end of the log.
-    fn move_out(&mut self, frames: &[Vec<u8>], needed: &Needed) -> Result<(), StoreError> {
-        let parsed: Vec<_> = frames.iter().filter_map(|bytes| Frame::read(bytes)).collect();
-        let mut records: Vec<_> = parsed.iter().filter_map(Frame::record).collect();
-        let index = self.shared.index();
-        records.extend(needed.settled.iter().filter_map(|(to, id)| index.settled_record(*to, *id)));
-        drop(index);
-        self.write_records(&records)
-    }
-
-    fn delete_oldest(&mut self) -> Result<(), StoreError> {
-        let Some(oldest) = self.segments.front() else { return Ok(()) };
-        let path = disk::segment_path(&self.directory, oldest.number);
-        let removed = std::fs::remove_file(&path).and_then(|()| disk::sync_directory(&self.directory));
-        let removed = removed.map_err(|error| StoreError::Stopped(format!("{} stays: {error}", path.display())));
-        self.stop_on(removed)?;
-        self.shared.files().remove(&oldest.number);
-        self.segments.pop_front();
-        Ok(())
-    }
-
     /// Stops the log if the disk has failed.
-    fn stop_on(&self, result: Result<(), StoreError>) -> Result<(), StoreError> {
+    pub(super) fn stop_on<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error @ StoreError::Stopped(_)) = &result {
             self.shared.stop(error);
         }
@@ -303,7 +345,7 @@ impl Committer {
     }
 
     /// Flushes what is left and marks the end as clean, so that damage found later is known to be damage.
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         if self.shared.check_running().is_err() {
             return;
         }
@@ -315,17 +357,22 @@ impl Committer {
     }
 }
 
+/// Notes where records went that were written to the end of a segment.
+fn note_places(index: &mut Index, segment: &mut Segment, records: &[Record<'_>]) {
+    for record in records {
+        let at = Location { segment: segment.number, offset: segment.end, len: record.frame_len() as u32 };
+        segment.end += u64::from(at.len);
+        match record {
+            Record::Parcel { to, place, .. } => index.moved(*to, *place, at),
+            Record::Settled { to, id, .. } => index.saved(*to, *id, at.segment),
+            Record::Run { .. } | Record::Stop => {}
+        }
+    }
+}
+
 fn record(fresh: &Fresh) -> Record<'_> {
     let id = ParcelId { from: fresh.parcel.from, id: fresh.parcel.id };
     Record::Parcel { to: fresh.to, place: fresh.place, id, sent: fresh.parcel.sent, body: &fresh.parcel.body }
-}
-
-/// Reads the bytes of one frame; `None` if they cannot be read or are no intact frame.
-pub(super) fn read_frame(file: &std::fs::File, at: Location) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; (at.len as usize).max(FRAME_LEN)];
-    disk::read_exact_at(file, &mut bytes, at.offset).ok()?;
-    Frame::read(&bytes)?;
-    Some(bytes)
 }
 
 /// The parcel in a frame, if it is the one at `place`.
@@ -339,18 +386,19 @@ pub(super) fn parcel_in(bytes: &[u8], expected: Place) -> Option<Parcel> {
 }
 
 /// Answers a job with an error.
-fn refuse(job: Job, error: &StoreError) {
+pub(super) fn refuse(job: Job, error: &StoreError) {
     match job {
         Job::Append { reply, .. } => drop(reply.send(Err(error.clone()))),
         Job::Settle { reply, .. } => drop(reply.send(Err(error.clone()))),
         Job::Expire { reply, .. } => drop(reply.send(Err(error.clone()))),
         Job::Forget { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Job::Erase { reply, .. } => drop(reply.send(Err(error.clone()))),
     }
 }
 
 /// 64 bits from the operating system, by way of the keys of a hash map. No secret: it only must not be guessed by who
 /// sends messages.
-fn random_stamp() -> u64 {
+pub(super) fn random_stamp() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -7,10 +7,17 @@
 //! payload  1 · to u64 · place u64 · from u64 · id 16 · sent u64 · body                                  a parcel
 //!          2 · to u64 · place u64 · from u64 · id 16 · at u64 · level u8 · hash 16                     a settled one
 //!          3                                                                                         a clean stop
+//!          4 · to u64 · first place u64 · last place u64 · at u64 · level u8            a run of settled ones
 //! ```
 //! All integers are little-endian. `stamp` is drawn for each segment: a body that looks like a frame, which its sender
 //! could send, does not carry it, so a scan that looks for the next frame behind damage finds only real ones.
 //! `left` counts the frames that follow in the same batch; a batch is written at once and flushed before the next.
+//! Frames with the batch of their header were flushed before the segment had its name: a start wrote them again, because
+//! it could not know whether the disk has the first copy.
+//!
+//! A run raises every parcel of `to` at these places that can rise to `level`, unless its level is so old that it could
+//! have been forgotten before; and no others. What each is called, and its hash, say their own records, which lie before
+//! the run. Version 1 had no runs. `vectors/` has a segment of each version, byte for byte.
 
 use std::ops::Range;
 
@@ -23,24 +30,32 @@ pub(super) const HEADER_LEN: usize = 1_024;
 const HEADER_COPIES: [usize; 2] = [0, 512];
 const HEADER_BYTES: usize = 56;
 const MAGIC: [u8; 8] = *b"XMOFFLOG";
-/// The version this code writes and the highest it reads.
-pub(super) const VERSION: u32 = 1;
+/// The version this code writes and the highest it reads; it reads all before.
+pub(super) const VERSION: u32 = 2;
 
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_LEN: usize = 28;
 /// Bytes of a parcel's payload before its body.
 const PARCEL_LEN: usize = 49;
 const SETTLED_LEN: usize = 66;
+const RUN_LEN: usize = 34;
+/// Bytes of a frame about one settled parcel.
+pub(super) const SETTLED_FRAME_LEN: usize = FRAME_LEN + SETTLED_LEN;
+/// Bytes of the shortest frame about a parcel: no damage can have destroyed more of them than fit into it.
+pub(super) const PARCEL_FRAME_MIN: usize = FRAME_LEN + PARCEL_LEN;
 /// The longest payload: nothing longer is believed, whatever a damaged length says.
 const PAYLOAD_MAX: usize = PARCEL_LEN + PARCEL_BODY_MAX;
 
 const PARCEL: u8 = 1;
 const SETTLED: u8 = 2;
 const STOP: u8 = 3;
+const RUN: u8 = 4;
 
 /// The head of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// Of the format.
+    pub(super) version: u32,
     /// Counts the segments.
     pub(super) segment: u64,
     /// Drawn at random; in every frame of this segment and in no other.
@@ -67,7 +82,7 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut one = Vec::with_capacity(HEADER_BYTES);
         one.extend(MAGIC);
-        one.extend(VERSION.to_le_bytes());
+        one.extend(self.version.to_le_bytes());
         for number in [self.segment, self.stamp, self.batch, self.next_place, self.previous_end] {
             one.extend(number.to_le_bytes());
         }
@@ -96,7 +111,7 @@ impl Header {
             }
             let mut number = || reader.u64().unwrap_or_default();
             let (segment, stamp, batch) = (number(), number(), number());
-            return Ok(Self { segment, stamp, batch, next_place: number(), previous_end: number() });
+            return Ok(Self { version, segment, stamp, batch, next_place: number(), previous_end: number() });
         }
         result
     }
@@ -109,6 +124,8 @@ pub(super) enum Record<'a> {
     Parcel { to: UserId, place: Place, id: ParcelId, sent: WallTime, body: &'a [u8] },
     /// A message waits no longer.
     Settled { to: UserId, place: Place, id: ParcelId, at: WallTime, level: Level, hash: [u8; 16] },
+    /// Messages wait no longer: those of `to` at these places that can rise to this level.
+    Run { to: UserId, first: Place, last: Place, at: WallTime, level: Level },
     /// The log was closed in order; nothing follows in this segment.
     Stop,
 }
@@ -120,6 +137,7 @@ impl<'a> Record<'a> {
             + match self {
                 Self::Parcel { body, .. } => PARCEL_LEN + body.len(),
                 Self::Settled { .. } => SETTLED_LEN,
+                Self::Run { .. } => RUN_LEN,
                 Self::Stop => 1,
             }
     }
@@ -146,6 +164,13 @@ impl<'a> Record<'a> {
                 out.push(encode_level(*level));
                 out.extend(hash);
             }
+            Self::Run { to, first, last, at, level } => {
+                out.push(RUN);
+                for number in [to.0, first.0, last.0, at.0] {
+                    out.extend(number.to_le_bytes());
+                }
+                out.push(encode_level(*level));
+            }
             Self::Stop => out.push(STOP),
         }
         let crc = frame_crc(&out[start..]);
@@ -153,7 +178,7 @@ impl<'a> Record<'a> {
     }
 
     /// Reads a payload whose checksum was right. `None` is a payload that no version of this code wrote.
-    fn decode(payload: &'a [u8]) -> Option<Self> {
+    pub(super) fn decode(payload: &'a [u8]) -> Option<Self> {
         let (kind, rest) = payload.split_first()?;
         let mut reader = Reader(rest);
         match *kind {
@@ -168,9 +193,22 @@ impl<'a> Record<'a> {
                 let level = decode_level(reader.take::<1>()?[0])?;
                 Some(Self::Settled { to, place, id, at, level, hash: reader.take()? })
             }
+            RUN => {
+                let (to, first, last) = (UserId(reader.u64()?), Place(reader.u64()?), Place(reader.u64()?));
+                let at = WallTime(reader.u64()?);
+                let level = decode_level(reader.take::<1>()?[0])?;
+                (first <= last && level > Level::Stored).then_some(Self::Run { to, first, last, at, level })
+            }
             STOP => Some(Self::Stop),
             _ => None,
         }
+    }
+}
+
+/// Appends the frames of a batch.
+pub(super) fn encode_batch(records: &[Record<'_>], stamp: u64, batch: u64, out: &mut Vec<u8>) {
+    for (record, left) in records.iter().zip((0..records.len() as u32).rev()) {
+        record.encode(stamp, batch, left, out);
     }
 }
 
@@ -314,6 +352,20 @@ fn next_frame(bytes: &[u8], mut at: usize, stamp: u64, batch: u64) -> Option<(us
     }
 }
 
+/// The parcels that damaged bytes seem to have held. Where a frame begins, its head may be intact though its checksum is
+/// wrong; the first one begins where the damage does.
+pub(super) fn suspects(bytes: &[u8], damage: Range<usize>, stamp: u64) -> Vec<(UserId, Place)> {
+    let bytes = bytes.get(damage.start.min(bytes.len())..damage.end.min(bytes.len())).unwrap_or_default();
+    let pattern = stamp.to_le_bytes();
+    let stamps = bytes.windows(pattern.len()).enumerate().filter(|(at, window)| *at > 0 && *window == pattern);
+    let parcel_at = |at: usize| {
+        let payload = bytes.get(at + FRAME_LEN..)?;
+        let mut reader = Reader(payload.strip_prefix(&[PARCEL])?);
+        reader.key().map(|(to, place, _)| (to, place))
+    };
+    std::iter::once(0).chain(stamps.map(|(at, _)| at)).filter_map(parcel_at).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,10 +380,15 @@ mod tests {
         Record::Settled { to: UserId(1), place: Place(2), id: ID, at: WallTime(6), level, hash: [7; 16] }
     }
 
+    fn run(level: Level) -> Record<'static> {
+        Record::Run { to: UserId(1), first: Place(2), last: Place(9), at: WallTime(6), level }
+    }
+
     #[test]
     fn records_are_read_back_as_written() {
         let levels = [Level::Stored, Level::Received, Level::Read, Level::Refused, Level::Expired];
-        let records = [parcel(b""), parcel(b"hello"), Record::Stop].into_iter().chain(levels.map(settled));
+        let runs = [Level::Received, Level::Read, Level::Refused, Level::Expired].map(run);
+        let records = [parcel(b""), parcel(b"hello"), Record::Stop].into_iter().chain(levels.map(settled)).chain(runs);
         for record in records {
             let mut bytes = Vec::new();
             record.encode(8, 9, 10, &mut bytes);
@@ -344,22 +401,24 @@ mod tests {
 
     #[test]
     fn every_truncation_and_every_bit_flip_of_a_frame_is_noticed() {
-        let mut bytes = Vec::new();
-        parcel(b"hello").encode(8, 9, 10, &mut bytes);
-        for end in 0..bytes.len() {
-            assert_eq!(Frame::read(&bytes[..end]), None, "cut at {end}");
-        }
-        for bit in 0..bytes.len() * 8 {
-            let mut flipped = bytes.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Frame::read(&flipped), None, "bit {bit}");
+        for record in [parcel(b"hello"), settled(Level::Read), run(Level::Received), Record::Stop] {
+            let mut bytes = Vec::new();
+            record.encode(8, 9, 10, &mut bytes);
+            for end in 0..bytes.len() {
+                assert_eq!(Frame::read(&bytes[..end]), None, "{record:?} cut at {end}");
+            }
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(Frame::read(&flipped), None, "{record:?}, bit {bit}");
+            }
         }
     }
 
     #[test]
     fn a_payload_no_version_wrote_is_no_record() {
-        let payloads = [&[][..], &[0], &[9, 1], &[PARCEL], &[PARCEL; PARCEL_LEN - 1], &[SETTLED; SETTLED_LEN - 1]];
-        for payload in payloads {
+        let cut_off = [&[PARCEL; PARCEL_LEN - 1][..], &[SETTLED; SETTLED_LEN - 1], &[RUN; RUN_LEN - 1]];
+        for payload in [&[][..], &[0], &[9, 1], &[PARCEL]].into_iter().chain(cut_off) {
             assert_eq!(Record::decode(payload), None, "{payload:?}");
         }
         assert_eq!(
@@ -376,11 +435,18 @@ mod tests {
         let mut unknown_level = [SETTLED; SETTLED_LEN];
         unknown_level[49] = 5;
         assert_eq!(Record::decode(&unknown_level), None);
+        let mut run = [RUN; RUN_LEN];
+        assert!(matches!(Record::decode(&run), Some(Record::Run { level: Level::Expired, .. })));
+        run[RUN_LEN - 1] = 0;
+        assert_eq!(Record::decode(&run), None, "nothing rises to stored");
+        run[RUN_LEN - 1] = 1;
+        run[16] = RUN + 1;
+        assert_eq!(Record::decode(&run), None, "it ends before it begins");
     }
 
     #[test]
     fn a_header_survives_the_loss_of_either_sector() {
-        let header = Header { segment: 1, stamp: 2, batch: 3, next_place: 4, previous_end: 5 };
+        let header = Header { version: VERSION, segment: 1, stamp: 2, batch: 3, next_place: 4, previous_end: 5 };
         let bytes = header.encode();
         assert_eq!(bytes.len(), HEADER_LEN);
         for sector in [0..512, 512..1_024] {
@@ -394,14 +460,14 @@ mod tests {
 
     #[test]
     fn a_header_of_a_newer_version_is_told_from_a_damaged_one() {
-        let header = Header { segment: 1, stamp: 2, batch: 3, next_place: 4, previous_end: 5 };
+        let header = Header { version: VERSION, segment: 1, stamp: 2, batch: 3, next_place: 4, previous_end: 5 };
         let mut bytes = header.encode();
         for at in HEADER_COPIES {
-            bytes[at + 8] = 2;
+            bytes[at + 8] = 3;
             let crc = crc32fast::hash(&bytes[at..at + HEADER_BYTES - 4]);
             bytes[at + HEADER_BYTES - 4..at + HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
         }
-        assert_eq!(Header::decode(&bytes), Err(BadHeader::Newer(2)));
+        assert_eq!(Header::decode(&bytes), Err(BadHeader::Newer(3)));
     }
 
     #[test]

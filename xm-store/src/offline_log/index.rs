@@ -3,11 +3,12 @@
 //!
 //! Some 200 bytes per waiting parcel and per level remembered.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use xmmep::types::{UserId, WallTime};
 
-use super::format::Record;
+use super::format::{Record, SETTLED_FRAME_LEN};
 use crate::offline::{Appended, Expired};
 use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
 
@@ -31,6 +32,8 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BTreeMap<Place, Waiting>,
+    /// Received and not read: with those that wait, all that can rise.
+    received: BTreeMap<Place, ParcelId>,
     known: HashMap<ParcelId, Known>,
     /// Bodies of what waits.
     bytes: u64,
@@ -52,8 +55,14 @@ struct Known {
     hash: [u8; 16],
     /// When the level last rose.
     at: WallTime,
-    /// The segment with the newest record of this parcel.
+    /// The segment with the newest record that names this parcel. A run names none, and always lies behind it.
     segment: u64,
+}
+
+impl Known {
+    fn can_be_forgotten(&self, now: WallTime) -> bool {
+        self.level != Level::Stored && self.at.after(LEVEL_KEPT) < now
+    }
 }
 
 /// Where a frame begins, and its length.
@@ -71,6 +80,9 @@ pub(super) struct Fresh {
     pub(super) place: Place,
     pub(super) parcel: Parcel,
 }
+
+/// A parcel with its recipient.
+pub(super) type Settled = (UserId, ParcelId);
 
 /// What must move out of a segment before it can be deleted.
 #[derive(Debug, Default)]
@@ -111,9 +123,14 @@ impl Index {
     pub(super) fn take_back(&mut self, fresh: &Fresh) {
         if let Some(queue) = self.queues.get_mut(&fresh.to) {
             queue.stop_waiting(fresh.place);
+            queue.received.remove(&fresh.place);
             queue.known.remove(&ParcelId { from: fresh.parcel.from, id: fresh.parcel.id });
         }
         self.drop_if_empty(fresh.to);
+    }
+
+    pub(super) fn knows(&self, to: UserId, id: ParcelId) -> bool {
+        self.queues.get(&to).is_some_and(|queue| queue.known.contains_key(&id))
     }
 
     /// Notes where the record of a waiting parcel lies now.
@@ -136,12 +153,51 @@ impl Index {
 
     /// Raises the level of a parcel. Returns whether it rose.
     pub(super) fn settle(&mut self, to: UserId, id: ParcelId, level: Level, at: WallTime) -> bool {
-        let Some(queue) = self.queues.get_mut(&to) else { return false };
-        let Some(known) = queue.known.get_mut(&id).filter(|known| known.level.rises_to(level)) else { return false };
-        (known.level, known.at) = (level, at);
-        let place = known.place;
-        queue.stop_waiting(place);
-        true
+        self.queues.get_mut(&to).is_some_and(|queue| queue.raise(id, level, at))
+    }
+
+    /// The records that say how far these parcels have come: one for each run of places in which nothing else could rise
+    /// to the same level. Their order does not matter.
+    pub(super) fn runs(&self, raised: &BTreeSet<(UserId, ParcelId)>) -> Vec<Record<'static>> {
+        let known = raised.iter().filter_map(|(to, id)| Some((*to, self.queues.get(to)?.known.get(id)?)));
+        let mut risen: Vec<_> = known.filter(|(_, known)| known.level != Level::Stored).collect();
+        risen.sort_unstable_by_key(|(to, known)| (*to, known.place));
+        let mut runs: Vec<Record<'static>> = Vec::new();
+        for (user, known) in risen {
+            if let Some(Record::Run { to, last, at, level, .. }) = runs.last_mut()
+                && (*to, *level) == (user, known.level)
+                && *last < known.place
+                && !self.can_any_rise(user, (Excluded(*last), Excluded(known.place)), *level)
+            {
+                // The later time for all: remembered too long is no harm.
+                (*last, *at) = (known.place, known.at.max(*at));
+            } else {
+                let (first, last) = (known.place, known.place);
+                runs.push(Record::Run { to: user, first, last, at: known.at, level: known.level });
+            }
+        }
+        runs
+    }
+
+    fn can_any_rise(&self, to: UserId, places: Places, level: Level) -> bool {
+        self.queues.get(&to).is_some_and(|queue| queue.rising(places, level).next().is_some())
+    }
+
+    /// What these parcels have come to, to be told to another index.
+    pub(super) fn levels(&self, raised: &BTreeSet<(UserId, ParcelId)>) -> Vec<(UserId, ParcelId, Level, WallTime)> {
+        let known = raised.iter().filter_map(|(to, id)| Some((*to, *id, self.queues.get(to)?.known.get(id)?)));
+        known.map(|(to, id, known)| (to, id, known.level, known.at)).collect()
+    }
+
+    /// Settles as refused all that waits for `user`, and all of his that waits for others. Returns both.
+    pub(super) fn refuse_all(&mut self, user: UserId, at: WallTime) -> (Vec<Settled>, Vec<Settled>) {
+        let waiting = self.queues.iter().flat_map(|(to, queue)| queue.waiting.values().map(|one| (*to, one.id)));
+        let his = waiting.filter(|(to, id)| *to == user || id.from == user);
+        let (to_him, from_him): (Vec<_>, Vec<_>) = his.partition(|(to, _)| *to == user);
+        for (to, id) in to_him.iter().chain(&from_him) {
+            self.settle(*to, *id, Level::Refused, at);
+        }
+        (to_him, from_him)
     }
 
     /// The record of a settled parcel; `None` if it waits or is not known.
@@ -156,11 +212,17 @@ impl Index {
             Record::Parcel { to, place, id, sent, body } => {
                 self.next_place = self.next_place.max(place.0.saturating_add(1));
                 let queue = self.queues.entry(to).or_default();
-                if queue.known.contains_key(&id) {
-                    // A copy that a compaction made. If the parcel is settled by now, it stays settled.
-                    self.moved(to, place, at);
-                } else {
-                    queue.insert(place, id, sent, body_hash(body), body.len(), at);
+                match queue.known.get(&id).map(|known| known.place) {
+                    // It came again: after a write that failed half-way and left the first one there, or long after it was
+                    // settled and forgotten. Places are never used twice, so this is no copy.
+                    Some(before) if before < place => {
+                        queue.stop_waiting(before);
+                        queue.received.remove(&before);
+                        queue.insert(place, id, sent, body_hash(body), body.len(), at);
+                    }
+                    // A copy. If the parcel is settled by now, it stays settled.
+                    Some(_) => self.moved(to, place, at),
+                    None => queue.insert(place, id, sent, body_hash(body), body.len(), at),
                 }
             }
             Record::Settled { to, place, id, at: when, level, hash } => {
@@ -170,9 +232,23 @@ impl Index {
                 if let Some(known) = queue.known.get(&id) {
                     let place = known.place;
                     queue.stop_waiting(place);
+                    queue.received.remove(&place);
                 }
                 queue.stop_waiting(place);
                 queue.known.insert(id, Known { place, level, hash, at: when, segment: at.segment });
+                if level == Level::Received {
+                    queue.received.insert(place, id);
+                }
+            }
+            Record::Run { to, first, last, at: when, level } => {
+                self.next_place = self.next_place.max(last.0.saturating_add(1));
+                let Some(queue) = self.queues.get_mut(&to) else { return };
+                // A level that could have been forgotten when the run was written is none of those it is about.
+                let is_known = |id: &ParcelId| queue.known.get(id).is_some_and(|known| !known.can_be_forgotten(when));
+                let rising = queue.rising((Included(first), Included(last)), level).filter(is_known);
+                for id in rising.collect::<Vec<_>>() {
+                    queue.raise(id, level, when);
+                }
             }
             Record::Stop => {}
         }
@@ -186,7 +262,6 @@ impl Index {
         messages_max: usize,
         bytes_max: usize,
     ) -> Vec<(Place, Location)> {
-        use std::ops::Bound::{Excluded, Unbounded};
         let mut page = Vec::new();
         let mut bytes = 0_usize;
         let Some(queue) = self.queues.get(&to) else { return page };
@@ -243,25 +318,46 @@ impl Index {
     /// Forgets levels older than they must be kept.
     pub(super) fn forget(&mut self, now: WallTime) {
         self.queues.retain(|_, queue| {
-            queue.known.retain(|_, known| known.level == Level::Stored || known.at.after(LEVEL_KEPT) >= now);
+            queue.known.retain(|_, known| !known.can_be_forgotten(now));
+            queue.received.retain(|_, id| queue.known.contains_key(id));
             !queue.known.is_empty()
         });
     }
 
+    /// Where a parcel stands that waits.
+    pub(super) fn waiting_place(&self, to: UserId, id: ParcelId) -> Option<Place> {
+        let known = self.queues.get(&to)?.known.get(&id)?;
+        (known.level == Level::Stored).then_some(known.place)
+    }
+
+    /// Where everything lies that waits, in the order of places.
+    pub(super) fn all_waiting(&self) -> Vec<Location> {
+        let mut waiting: Vec<_> = self.queues.values().flat_map(|queue| &queue.waiting).collect();
+        waiting.sort_unstable_by_key(|(place, _)| **place);
+        waiting.into_iter().map(|(_, waiting)| waiting.at).collect()
+    }
+
+    /// The records of all that is settled.
+    pub(super) fn all_settled(&self) -> impl Iterator<Item = Record<'static>> + '_ {
+        let known = self.queues.iter().flat_map(|(to, queue)| queue.known.keys().map(|id| (*to, *id)));
+        known.filter_map(|(to, id)| self.settled_record(to, id))
+    }
+
+    /// What lies in each segment: parcels that wait, and levels.
+    pub(super) fn tally(&self) -> HashMap<u64, (u64, u64)> {
+        let mut tally: HashMap<u64, (u64, u64)> = HashMap::new();
+        for known in self.queues.values().flat_map(|queue| queue.known.values()) {
+            let (waiting, settled) = tally.entry(known.segment).or_default();
+            *(if known.level == Level::Stored { waiting } else { settled }) += 1;
+        }
+        tally
+    }
+
     /// Bytes of records that are still of use.
     pub(super) fn live_bytes(&self) -> u64 {
-        let settled_len = Record::Settled {
-            to: UserId(0),
-            place: Place(0),
-            id: ParcelId { from: UserId(0), id: xmmep::types::MsgId([0; 16]) },
-            at: WallTime(0),
-            level: Level::Received,
-            hash: [0; 16],
-        };
-        let settled_len = settled_len.frame_len() as u64;
         let live = |queue: &Queue| {
             let waiting: u64 = queue.waiting.values().map(|waiting| u64::from(waiting.at.len)).sum();
-            waiting + (queue.known.len() - queue.waiting.len()) as u64 * settled_len
+            waiting + (queue.known.len() - queue.waiting.len()) as u64 * SETTLED_FRAME_LEN as u64
         };
         self.queues.values().map(live).sum()
     }
@@ -289,7 +385,31 @@ impl Index {
     }
 }
 
+/// A range of places, which must not be empty by its ends.
+type Places = (std::ops::Bound<Place>, std::ops::Bound<Place>);
+
 impl Queue {
+    fn raise(&mut self, id: ParcelId, level: Level, at: WallTime) -> bool {
+        let Some(known) = self.known.get_mut(&id).filter(|known| known.level.rises_to(level)) else { return false };
+        (known.level, known.at) = (level, at);
+        let place = known.place;
+        self.stop_waiting(place);
+        if level == Level::Received {
+            self.received.insert(place, id);
+        } else {
+            self.received.remove(&place);
+        }
+        true
+    }
+
+    /// The parcels at these places that can rise to this level.
+    fn rising(&self, places: Places, level: Level) -> impl Iterator<Item = ParcelId> + '_ {
+        let waiting = self.waiting.range(places).map(|(_, waiting)| waiting.id);
+        let received = self.received.range(places).map(|(_, id)| *id);
+        let waiting = waiting.filter(move |_| Level::Stored.rises_to(level));
+        waiting.chain(received.filter(move |_| Level::Received.rises_to(level)))
+    }
+
     fn insert(&mut self, place: Place, id: ParcelId, sent: WallTime, hash: [u8; 16], len: usize, at: Location) {
         self.known.insert(id, Known { place, level: Level::Stored, hash, at: sent, segment: at.segment });
         self.waiting.insert(place, Waiting { id, sent, body_len: len as u32, at });

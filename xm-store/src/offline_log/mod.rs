@@ -10,7 +10,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `LOCK` | nothing; locked by the process that has the log open |
+//! | `LOCK` | the newest segment's number; locked by the process that has the log open |
 //! | `0000000000000001.seg` … | segments: records with checksums, see `format.rs` |
 //! | `quarantine/` | copies of damaged parts, for whoever looks into it |
 //! | `unfinished` | a segment in the making; deleted at start |
@@ -18,34 +18,47 @@
 //! # What survives what
 //!
 //! What [`append`](crate::Offline::append) answered with `Stored` survives a crash of the process and a power cut, as
-//! long as the disk survives. Levels follow within 200 ms: a crash before that brings a message back that was confirmed,
-//! and the recipient's device knows it by its id. A flush that fails stops the log: every later call is an error until
-//! it is opened again. A full disk refuses appends and nothing else, and ends by itself.
+//! long as the disk survives. Levels follow within 200 ms, one record for each run of places, which is all a client costs
+//! that confirms what it got in order: a crash before that brings a message back that was confirmed, and the recipient's
+//! device knows it by its id.
+//!
+//! A flush that fails stops the log: calls are errors until it has read the disk again, which it does by itself, with
+//! growing pauses. After that, and after every start that follows no clean stop, the last batch is written once more and
+//! flushed before anything in it counts as stored: the page cache may show what the disk never got.
+//!
+//! A full disk refuses appends and nothing else, and ends by itself.
 //!
 //! The index, some 200 bytes per waiting message, is in memory; it is rebuilt at each start by reading the segments once.
 //! The log takes about twice the room of what waits, and two segments.
 
 mod committer;
+mod compact;
 mod disk;
+mod events;
 mod format;
 mod index;
 mod recover;
+mod reopen;
+mod segments;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use xmmep::types::{UserId, WallTime};
 
-use committer::{Committer, Job, Reply};
-use index::{Index, Location};
+use committer::{Committer, Job, Reply, Watch};
+pub use compact::Erased;
+use disk::Lock;
+pub use events::{Counters, Event, SLOW_EVERY, SLOW_FLUSH};
 pub use recover::{Damage, Recovery};
+use shared::Shared;
 
 use crate::error::{OpenError, StoreError};
 use crate::offline::{Appended, Expired, Offline};
@@ -79,72 +92,7 @@ pub struct OfflineLog {
     thread: Option<JoinHandle<()>>,
     recovery: Recovery,
     /// Locked for as long as the log is open. The last field: unlocked after the thread has ended.
-    _lock: File,
-}
-
-/// What callers and the thread both see.
-#[derive(Debug)]
-struct Shared {
-    index: Mutex<Index>,
-    /// Segments to read from, by number.
-    files: RwLock<Files>,
-    /// Why the log has stopped, if it has.
-    stopped: OnceLock<StoreError>,
-    /// Parcels left out of pages because they could not be read.
-    unreadable: std::sync::atomic::AtomicU64,
-}
-
-type Files = std::collections::BTreeMap<u64, Arc<File>>;
-
-impl Shared {
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn files(&self) -> std::sync::RwLockWriteGuard<'_, Files> {
-        self.files.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn check_running(&self) -> Result<(), StoreError> {
-        self.stopped.get().map_or(Ok(()), |error| Err(error.clone()))
-    }
-
-    fn stop(&self, error: &StoreError) {
-        // Only the first failure counts; those after it follow from it.
-        let _ = self.stopped.set(error.clone());
-    }
-}
-
-impl Shared {
-    /// Reads what waits for `to` at these locations.
-    fn read(&self, to: UserId, page: &[(Place, Location)]) -> Vec<(Place, Parcel)> {
-        let mut parcels = Vec::with_capacity(page.len());
-        for (place, location) in page {
-            let mut at = *location;
-            loop {
-                if let Some(parcel) = self.read_one(*place, at) {
-                    parcels.push((*place, parcel));
-                    break;
-                }
-                match self.index().location(to, *place) {
-                    // A compaction has moved it since.
-                    Some(now) if now != at => at = now,
-                    Some(_) => {
-                        self.unreadable.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                        break;
-                    }
-                    // It has been settled since.
-                    None => break,
-                }
-            }
-        }
-        parcels
-    }
-
-    fn read_one(&self, place: Place, at: Location) -> Option<Parcel> {
-        let file = self.files.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&at.segment).cloned()?;
-        committer::parcel_in(&committer::read_frame(&file, at)?, place)
-    }
+    _lock: Arc<Lock>,
 }
 
 impl OfflineLog {
@@ -155,37 +103,30 @@ impl OfflineLog {
     /// # Errors
     /// See [`OpenError`]. Damage is no error: see [`recovery`](Self::recovery).
     pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
-        Self::open_with(directory, options, disk::Calls::REAL)
+        Self::open_watched(directory, options, |_| {})
     }
 
-    fn open_with(directory: &Path, options: Options, calls: disk::Calls) -> Result<Self, OpenError> {
-        let unreachable =
-            |error: std::io::Error| OpenError::Unreachable { path: directory.to_owned(), why: error.to_string() };
+    /// The same; `watch` hears of everything an operator should know while the log is open. It is called by the thread
+    /// that writes, which waits for it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_watched(
+        directory: &Path,
+        options: Options,
+        watch: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(directory, options, Box::new(watch), disk::Calls::REAL)
+    }
+
+    fn open_with(directory: &Path, options: Options, watch: Watch, calls: disk::Calls) -> Result<Self, OpenError> {
+        let unreachable = |error| disk::unreachable(directory, &error);
         disk::private_directory(directory).map_err(unreachable)?;
-        let lock = lock(directory)?;
-        let recovered = recover::recover(directory)?;
-        let mut recovery = recovered.report;
-        recovery.waiting = recovered.index.waiting();
-        let files = recovered.segments.iter().map(|segment| (segment.number, segment.file.clone())).collect();
-        let shared = Arc::new(Shared {
-            index: Mutex::new(recovered.index),
-            files: RwLock::new(files),
-            stopped: OnceLock::new(),
-            unreadable: Default::default(),
-        });
+        let lock = Arc::new(Lock::take(directory)?);
+        let shared = Arc::new(Shared::default());
+        let mut committer = Committer::new(directory, options, calls, shared.clone(), lock.clone(), watch);
+        let recovery = committer.read()?;
         let (jobs, queue) = sync_channel(JOBS_MAX);
-        let committer = Committer {
-            directory: directory.to_owned(),
-            options,
-            calls,
-            shared: shared.clone(),
-            segments: recovered.segments.into(),
-            is_open: false,
-            stamp: 0,
-            batch: recovered.batch,
-            unsaved: std::collections::BTreeSet::new(),
-            has_grown: false,
-        };
         let thread = std::thread::Builder::new().name("offline-log".into()).spawn(move || committer.run(&queue));
         let thread = Some(thread.map_err(unreachable)?);
         Ok(Self { shared, jobs: Some(jobs), thread, recovery, _lock: lock })
@@ -197,10 +138,23 @@ impl OfflineLog {
         &self.recovery
     }
 
-    /// How many times a parcel was left out of a page because it could not be read. More than 0 is worth an alarm.
+    /// What it has done since.
     #[must_use]
-    pub fn unreadable(&self) -> u64 {
-        self.shared.unreadable.load(std::sync::atomic::Ordering::Relaxed)
+    pub fn counters(&self) -> Counters {
+        self.shared.counting.read()
+    }
+
+    /// Takes every message to and from `user` off the disk: what waits for him, and what of his waits for others, is
+    /// settled as [`Level::Refused`], at `at`; then the log is rewritten until no segment holds a body to or from him,
+    /// also of messages settled long ago. Their ids and hashes are remembered as long as those of any other.
+    ///
+    /// Reads the whole log once and may rewrite all of it; appends wait for that. The blocks that held the bodies are
+    /// given back to the file system, not overwritten. After an error, call it again.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if a segment that has to go holds a waiting message nobody can read; else as any call.
+    pub async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
+        self.call(|reply| Job::Erase { user, at, reply }).await
     }
 
     /// Hands a job to the thread and waits for its answer.
@@ -227,18 +181,6 @@ impl Drop for OfflineLog {
     }
 }
 
-/// Takes the directory for this process.
-fn lock(directory: &Path) -> Result<File, OpenError> {
-    let path: PathBuf = directory.join("LOCK");
-    let unreachable = |error: std::io::Error| OpenError::Unreachable { path: path.clone(), why: error.to_string() };
-    let file = disk::private_file(&path).map_err(unreachable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(unreachable(error)),
-    }
-}
-
 #[async_trait]
 impl Offline for OfflineLog {
     async fn append(&self, to: UserId, parcels: Vec<Parcel>) -> Result<Vec<Appended>, StoreError> {
@@ -254,8 +196,7 @@ impl Offline for OfflineLog {
     ) -> Result<Vec<(Place, Parcel)>, StoreError> {
         let mut after = after;
         loop {
-            self.shared.check_running()?;
-            let locations = self.shared.index().page(to, after, messages_max, bytes_max);
+            let locations = self.shared.running()?.page(to, after, messages_max, bytes_max);
             let Some((last, _)) = locations.last().copied() else { return Ok(Vec::new()) };
             let shared = self.shared.clone();
             let read = tokio::task::spawn_blocking(move || shared.read(to, &locations)).await;
@@ -269,8 +210,7 @@ impl Offline for OfflineLog {
     }
 
     async fn summary(&self, to: UserId) -> Result<Summary, StoreError> {
-        self.shared.check_running()?;
-        Ok(self.shared.index().summary(to))
+        Ok(self.shared.running()?.summary(to))
     }
 
     async fn settle(
@@ -285,8 +225,7 @@ impl Offline for OfflineLog {
     }
 
     async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {
-        self.shared.check_running()?;
-        Ok(self.shared.index().level(to, parcel))
+        Ok(self.shared.running()?.level(to, parcel))
     }
 
     async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError> {

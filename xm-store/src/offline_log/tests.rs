@@ -1,6 +1,12 @@
-//! What only shows from inside: flushes that fail, files cut and damaged at every byte, compaction.
+//! What only shows from inside: files cut and damaged at every byte, compaction, a full disk.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod cursor;
+mod erase;
+mod stopped;
+mod vectors;
+
+use std::fs::File;
+use std::sync::atomic::Ordering;
 
 use xmmep::types::MsgId;
 
@@ -8,6 +14,12 @@ use super::format::HEADER_LEN;
 use super::*;
 
 const BOB: UserId = UserId(2);
+
+/// A directory in memory where there is one: these tests flush thousands of times, and what a disk does is tested elsewhere.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
 
 fn parcel(number: u64) -> Parcel {
     let mut id = [0; 16];
@@ -21,6 +33,33 @@ fn id(parcel: &Parcel) -> ParcelId {
 
 fn small() -> Options {
     Options { segment_bytes: 8 * 1024, ..Options::default() }
+}
+
+/// Ears for a log, and what they hear.
+fn watched() -> (std::sync::mpsc::Receiver<Event>, Watch) {
+    let (tell, events) = std::sync::mpsc::channel();
+    // Nobody may be listening any more.
+    (events, Box::new(move |event| drop(tell.send(event))))
+}
+
+/// The directory as a crash at this moment would leave it.
+fn crash_copy(directory: &Path) -> tempfile::TempDir {
+    let copy = scratch();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    copy
+}
+
+/// The records of a segment, whatever they are worth.
+fn records(path: &Path) -> Vec<String> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = format::Header::decode(&bytes).unwrap();
+    let found = format::scan(&bytes, header.stamp, header.batch);
+    found.frames.iter().map(|(_, frame)| format!("{:?}", frame.record())).collect()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -43,7 +82,7 @@ async fn waiting(log: &OfflineLog) -> Vec<Parcel> {
 /// A log with three batches: two parcels, then one, then three; and the bytes of its only segment up to the end, with
 /// where each frame begins.
 fn three_batches() -> (Vec<u8>, Vec<usize>) {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     block_on(async {
         for numbers in [1..3, 3..4, 4..7] {
@@ -62,7 +101,7 @@ fn three_batches() -> (Vec<u8>, Vec<usize>) {
 
 /// Opens a log whose only segment has these bytes. Returns what waits, and the report.
 fn reopened(bytes: &[u8]) -> Result<(Vec<Parcel>, Recovery, Vec<u8>), OpenError> {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let path = disk::segment_path(directory.path(), 1);
     std::fs::write(&path, bytes).unwrap();
     let log = OfflineLog::open(directory.path(), small())?;
@@ -104,7 +143,7 @@ fn the_last_batch_cut_at_every_byte_leaves_every_earlier_one() {
 fn any_sectors_of_the_last_batch_may_be_missing() {
     let (mut bytes, starts) = three_batches();
     bytes.truncate(starts[3]);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let path = disk::segment_path(directory.path(), 1);
     std::fs::write(&path, &bytes).unwrap();
     let large = |number| Parcel { body: vec![number as u8; 700], ..parcel(number) };
@@ -187,7 +226,7 @@ fn garbage_of_any_length_is_survived() {
 
 #[test]
 fn after_a_clean_stop_damage_at_the_end_is_damage() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     block_on(append(&log, 1..4));
     drop(log);
@@ -207,7 +246,7 @@ fn after_a_clean_stop_damage_at_the_end_is_damage() {
 
 #[test]
 fn a_sealed_segment_cut_short_raises_the_alarm() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     block_on(append(&log, 1..150));
     drop(log);
@@ -227,7 +266,7 @@ fn a_sealed_segment_cut_short_raises_the_alarm() {
 
 #[test]
 fn a_segment_that_is_gone_or_renamed_is_named() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     block_on(append(&log, 1..250));
     drop(log);
@@ -246,7 +285,7 @@ fn a_segment_that_is_gone_or_renamed_is_named() {
 
 #[test]
 fn a_second_opening_is_refused_by_name() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     let error = OfflineLog::open(directory.path(), small()).unwrap_err();
     assert_eq!(error, OpenError::InUse(directory.path().to_owned()));
@@ -258,7 +297,7 @@ fn a_second_opening_is_refused_by_name() {
 #[test]
 fn the_files_belong_to_their_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let path = directory.path().join("offline");
     std::fs::create_dir(&path).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
@@ -271,47 +310,9 @@ fn the_files_belong_to_their_owner_alone() {
     }
 }
 
-static FLUSHES_LEFT: AtomicUsize = AtomicUsize::new(usize::MAX);
-
-/// Flushes as often as allowed, then fails once, then would succeed: as a kernel does that has dropped the pages.
-fn failing_sync(file: &File) -> std::io::Result<()> {
-    match FLUSHES_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
-        Ok(_) => file.sync_data(),
-        Err(_) => {
-            FLUSHES_LEFT.store(usize::MAX, Ordering::SeqCst);
-            Err(std::io::Error::other("EIO"))
-        }
-    }
-}
-
-#[test]
-fn a_failed_flush_stops_the_log_for_good() {
-    let directory = tempfile::tempdir().unwrap();
-    let log = OfflineLog::open_with(directory.path(), small(), disk::Calls { sync: failing_sync, ..disk::Calls::REAL })
-        .unwrap();
-    block_on(async {
-        append(&log, 1..4).await;
-        FLUSHES_LEFT.store(0, Ordering::SeqCst);
-        let failed = log.append(BOB, vec![parcel(4)]).await;
-        assert!(matches!(failed, Err(StoreError::Stopped(_))), "{failed:?}");
-        let retried = log.append(BOB, vec![parcel(4)]).await;
-        assert!(matches!(retried, Err(StoreError::Stopped(_))), "the retry must not hide it: {retried:?}");
-        assert!(log.page(BOB, Place::START, 10, 10).await.is_err());
-        assert!(log.settle(BOB, &[id(&parcel(1))], Level::Received, WallTime(9)).await.is_err());
-        assert!(log.summary(BOB).await.is_err());
-        assert!(log.level(BOB, id(&parcel(1))).await.is_err());
-        assert!(log.expire(WallTime(9), WallTime(9), 9).await.is_err());
-        assert!(log.forget(WallTime(9)).await.is_err());
-    });
-    drop(log);
-    let log = OfflineLog::open(directory.path(), small()).unwrap();
-    let found = numbers(&block_on(waiting(&log)));
-    assert_eq!(found[..3], [1, 2, 3], "what was stored is there, whatever became of the rest");
-}
-
 #[test]
 fn space_is_freed_and_nothing_that_waits_is_lost() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let quotas = Quotas { messages: 10_000, bytes: 10_000_000, messages_per_sender: 10_000 };
     let options = || Options { quotas, ..small() };
     let log = OfflineLog::open(directory.path(), options()).unwrap();
@@ -346,7 +347,7 @@ const LEVEL_WEEK: u64 = 7 * 24 * 3_600 * 1_000;
 
 #[test]
 fn a_parcel_larger_than_a_segment_fits() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let options = Options { segment_bytes: 0, ..Options::default() };
     let log = OfflineLog::open(directory.path(), options.clone()).unwrap();
     block_on(append(&log, 1..5));
@@ -368,9 +369,10 @@ fn full_write(file: &File, bytes: &[u8], at: u64) -> std::io::Result<()> {
 
 #[test]
 fn a_full_disk_refuses_appends_and_nothing_else_and_passes() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = scratch();
     let calls = disk::Calls { write: full_write, ..disk::Calls::REAL };
-    let log = OfflineLog::open_with(directory.path(), small(), calls).unwrap();
+    let (events, watch) = watched();
+    let log = OfflineLog::open_with(directory.path(), small(), watch, calls).unwrap();
     let set_full = |is_full| IS_FULL.store(is_full, Ordering::SeqCst);
     block_on(async {
         set_full(true);
@@ -396,6 +398,9 @@ fn a_full_disk_refuses_appends_and_nothing_else_and_passes() {
         set_full(false);
         append(&log, 10..12).await;
     });
+    let told = events.try_iter().filter(|event| matches!(event, Event::Full(_))).count();
+    assert_eq!(told, 41, "each time once");
+    assert!(log.counters().full >= 41);
     let expected: Vec<u64> = (2..4).chain(100..140).chain(10..12).collect();
     assert_eq!(numbers(&block_on(waiting(&log))), expected);
     drop(log);

@@ -15,6 +15,8 @@
 //! | `quarantine/` | copies of damaged parts, for whoever looks into it |
 //! | `unfinished` | a segment in the making; deleted at start |
 //!
+//! [`check`] says what a log is worth, [`repair`] makes a damaged one whole, [`copy`] copies one that is in use.
+//!
 //! # What survives what
 //!
 //! What [`append`](crate::Offline::append) answered with `Stored` survives a crash of the process and a power cut, as
@@ -31,14 +33,17 @@
 //! The index, some 200 bytes per waiting message, is in memory; it is rebuilt at each start by reading the segments once.
 //! The log takes about twice the room of what waits, and two segments.
 
+mod check;
 mod committer;
 mod compact;
+mod copy;
 mod disk;
 mod events;
 mod format;
 mod index;
 mod recover;
 mod reopen;
+mod repair;
 mod segments;
 mod shared;
 #[cfg(test)]
@@ -53,11 +58,14 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use xmmep::types::{UserId, WallTime};
 
+pub use check::{Loss, Other, Report, SegmentReport, Verdict, check};
 use committer::{Committer, Job, Reply, Watch};
 pub use compact::Erased;
+pub use copy::{Copied, copy};
 use disk::Lock;
 pub use events::{Counters, Event, SLOW_EVERY, SLOW_FLUSH};
 pub use recover::{Damage, Recovery};
+pub use repair::{Repaired, repair};
 use shared::Shared;
 
 use crate::error::{OpenError, StoreError};

@@ -1,5 +1,6 @@
 //! What only shows from inside: files cut and damaged at every byte, compaction, a full disk.
 
+mod check;
 mod cursor;
 mod erase;
 mod stopped;

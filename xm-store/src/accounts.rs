@@ -37,6 +37,9 @@ pub trait Accounts: Send + Sync {
     /// Notes a failed login at `at`. Returns how many there have been since the last good one, this one included;
     /// 0 if there is no such account. Two failures at once count as two.
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError>;
+
+    /// Erases the account: nothing of it is left. Returns whether there was one.
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError>;
 }
 
 /// How the taking of an account ended.

@@ -94,6 +94,10 @@ pub trait Contacts: Send + Sync {
     /// # Errors
     /// Refused: `DefaultGroup`.
     async fn delete_group(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError>;
+
+    /// Erases everything that says something about `user`: the roster, and what others have of this user on their lists,
+    /// among their requests and among those they blocked. Returns the others whose roster changed, by id.
+    async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError>;
 }
 
 /// A wish to have somebody as a buddy.

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use xmmep::bounded::Text;
+use xmmep::name::Email;
 use xmmep::types::{RequestId, WallTime};
 
 use crate::error::StoreError;
@@ -30,6 +31,9 @@ pub trait MailQueue: Send + Sync {
 
     /// Where the mail is; `None` if there was none of that id or it has been forgotten.
     async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError>;
+
+    /// Erases all mails to this address, compared in folded form, however far they have come. Returns how many.
+    async fn erase(&self, to: &Email) -> Result<u64, StoreError>;
 
     /// Housekeeping: forgets mails sent or given up before `before`. Returns how many.
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError>;

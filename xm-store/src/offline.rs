@@ -60,6 +60,22 @@ pub trait Offline: Send + Sync {
     /// them so that their senders can be told. Call again while it returns some.
     async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError>;
 
+    /// Messages of `from` that wait for anybody, in some order of the implementation's that stays: at most
+    /// `messages_max`, those behind `after`, which is where the last one of the page before was.
+    async fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError>;
+
+    /// Erases what waits for `user` and what `user` sent and waits for others. Once it returns, no body of it is left on
+    /// the storage.
+    ///
+    /// Those who wrote to `user` are told [`Level::Refused`] when they ask, for as long as levels are kept; nothing else
+    /// than ids remains until then.
+    async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError>;
+
     /// Housekeeping, to be called now and then: forgets the levels of parcels settled longer than
     /// [`LEVEL_KEPT`](crate::records::LEVEL_KEPT) before `now`, and frees their space.
     async fn forget(&self, now: WallTime) -> Result<(), StoreError>;
@@ -78,6 +94,15 @@ pub enum Appended {
     QuotaFull,
     /// The body is over [`PARCEL_BODY_MAX`](crate::records::PARCEL_BODY_MAX). Nothing was stored.
     TooLarge,
+}
+
+/// How many messages were erased while they waited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Those for the user.
+    pub to: u64,
+    /// Those of the user, for others.
+    pub from: u64,
 }
 
 /// A parcel nobody fetched in time.

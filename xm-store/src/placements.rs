@@ -76,6 +76,11 @@ pub trait Placements: Send + Sync {
     /// Where an active user lives; `None` for everybody else.
     async fn locate(&self, user: UserId) -> Result<Option<PresenceId>, StoreError>;
 
+    /// Erases a user: name and address are free, the id is never given out again, and answers to requests about this
+    /// user are forgotten. Returns whether there was one. To be called last, when no Presence has anything of the user
+    /// any more: until then the name still leads to what is left.
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError>;
+
     /// Housekeeping, to be called now and then: removes registrations expired at `now`, and answers to requests
     /// older than [`REGISTRATION_KEPT`](crate::records::REGISTRATION_KEPT). Returns how many registrations went.
     async fn forget(&self, now: WallTime) -> Result<u64, StoreError>;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use xm_store::accounts::{Accounts, Creation, LoginHistory};
 use xm_store::contacts::{Answer, Answered, Ask, Asked, Contacts};
-use xm_store::offline::{Appended, Expired, Offline};
+use xm_store::offline::{Appended, Erased, Expired, Offline};
 use xm_store::records::{Account, Level, NewAccount, Parcel, ParcelId, Person, Place, Roster, Summary};
 use xm_store::{RosterError, StoreError, Stores};
 use xmmep::bounded::Text;
@@ -166,6 +166,10 @@ impl Accounts for Gated<dyn Accounts> {
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {
         gated!(self, login_failed(user, at))
     }
+
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
+        gated!(self, erase(user))
+    }
 }
 
 #[async_trait]
@@ -215,6 +219,10 @@ impl Contacts for Gated<dyn Contacts> {
     async fn delete_group(&self, me: UserId, group: GroupId) -> Result<RosterVersion, RosterError> {
         gated!(self, delete_group(me, group))
     }
+
+    async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
+        gated!(self, erase(user))
+    }
 }
 
 #[async_trait]
@@ -254,6 +262,19 @@ impl Offline for Gated<dyn Offline> {
 
     async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError> {
         gated!(self, expire(before, now, max))
+    }
+
+    async fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
+        gated!(self, sent_by(from, after, messages_max))
+    }
+
+    async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
+        gated!(self, erase(user, at))
     }
 
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {

@@ -81,4 +81,11 @@ impl Accounts for MemoryAccounts {
         account.last_failed = Some(at);
         Ok(account.failed_attempts)
     }
+
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
+        let mut state = lock(&self.0);
+        let Some(account) = state.accounts.remove(&user) else { return Ok(false) };
+        state.names.remove(&account.name.folded());
+        Ok(true)
+    }
 }

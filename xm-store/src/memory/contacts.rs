@@ -1,6 +1,6 @@
 //! [`Contacts`] in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
@@ -284,5 +284,20 @@ impl Contacts for MemoryContacts {
             }
         }
         Ok(state.changed(me))
+    }
+
+    async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
+        let mut state = lock(&self.0);
+        let about = |other: &UserId| *other == user;
+        let owners = state.relations.keys().filter(|(_, buddy)| about(buddy)).map(|(owner, _)| *owner);
+        let blockers = state.blocks.keys().filter(|(_, other)| about(other)).map(|(by, _)| *by);
+        let others: BTreeSet<_> = owners.chain(blockers).collect();
+        state.relations.retain(|(owner, buddy), _| !about(owner) && !about(buddy));
+        state.blocks.retain(|(by, other), _| !about(by) && !about(other));
+        state.owners.remove(&user);
+        for other in &others {
+            state.changed(*other);
+        }
+        Ok(others.into_iter().collect())
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use xmmep::bounded::{PrivateText, Text};
+use xmmep::name::Email;
 use xmmep::types::{RequestId, WallTime};
 
 use super::lock;
@@ -78,5 +79,12 @@ impl MailQueue for MemoryMailQueue {
             MailState::Sent { at } | MailState::Failed { at, .. } => *at >= before,
         });
         Ok((all - mails.len()) as u64)
+    }
+
+    async fn erase(&self, to: &Email) -> Result<u64, StoreError> {
+        let mut mails = lock(&self.0);
+        let before = mails.len();
+        mails.retain(|_, (mail, _)| mail.to.folded() != to.folded());
+        Ok((before - mails.len()) as u64)
     }
 }

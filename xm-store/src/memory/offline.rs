@@ -9,7 +9,7 @@ use xmmep::types::{UserId, WallTime};
 
 use super::lock;
 use crate::error::StoreError;
-use crate::offline::{Appended, Expired, Offline};
+use crate::offline::{Appended, Erased, Expired, Offline};
 use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
 
 /// [`Offline`] in memory. Here "stable storage" is the process.
@@ -167,5 +167,38 @@ impl Offline for MemoryOffline {
             !queue.known.is_empty()
         });
         Ok(())
+    }
+
+    async fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
+        let state = lock(&self.state);
+        let all = state
+            .queues
+            .iter()
+            .flat_map(|(to, queue)| queue.waiting.iter().map(|(place, parcel)| (*to, *place, parcel)));
+        let behind =
+            all.filter(|(to, place, parcel)| parcel.from == from && after.is_none_or(|last| (*to, *place) > last));
+        Ok(behind.take(messages_max).map(|(to, place, parcel)| (to, place, parcel.clone())).collect())
+    }
+
+    async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
+        let mut state = lock(&self.state);
+        let mut erased = Erased::default();
+        for (to, queue) in &mut state.queues {
+            let about = |parcel: &&Parcel| *to == user || parcel.from == user;
+            let ids = queue.waiting.values().filter(about).map(|parcel| ParcelId { from: parcel.from, id: parcel.id });
+            let ids: Vec<_> = ids.collect();
+            let count = if *to == user { &mut erased.to } else { &mut erased.from };
+            *count += ids.len() as u64;
+            for id in &ids {
+                queue.settle(id, Level::Refused, at);
+            }
+            queue.known.retain(|id, _| id.from != user);
+        }
+        Ok(erased)
     }
 }

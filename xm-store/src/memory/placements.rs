@@ -188,4 +188,13 @@ impl Placements for MemoryPlacements {
         state.renewals.retain(|_, (_, at)| at.after(REGISTRATION_KEPT) >= now);
         Ok(expired.len() as u64)
     }
+
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
+        let mut state = lock(&self.0);
+        let known = state.users.contains_key(&user);
+        state.remove(user);
+        state.registrations.retain(|_, (answer, _)| *answer != Registration::Registered(user));
+        state.renewals.retain(|_, (answer, _)| *answer != Renewal::Renewed(user));
+        Ok(known)
+    }
 }

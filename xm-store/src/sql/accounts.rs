@@ -83,6 +83,10 @@ async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> R
     Ok(attempts)
 }
 
+async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreError> {
+    Ok(Entity::delete_by_id(signed(user.0)).exec(txn).await?.rows_affected > 0)
+}
+
 #[async_trait]
 impl Accounts for SqlPresence {
     async fn create(&self, new: NewAccount) -> Result<Creation, StoreError> {
@@ -116,5 +120,9 @@ impl Accounts for SqlPresence {
 
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {
         self.database.write((user, at), |txn, &(user, at)| Box::pin(login_failed(txn, user, at))).await
+    }
+
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
+        self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await
     }
 }

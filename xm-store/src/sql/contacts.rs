@@ -1,7 +1,7 @@
 //! [`Contacts`] in PresenceDB: buddies, requests, blocks. Groups and versions are in `contacts_groups.rs`.
 
 use async_trait::async_trait;
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect,
 };
@@ -241,6 +241,26 @@ async fn unblock(
     Ok(groups::changed_if(txn, me, ended).await?)
 }
 
+/// Erases what the user has, and what others have of the user.
+async fn erase(txn: &DatabaseTransaction, who: UserId) -> Result<Vec<UserId>, StoreError> {
+    let id = signed(who.0);
+    let owners = Entity::find().filter(Column::Buddy.eq(id)).select_only().column(Column::Owner);
+    let blockers = block::Entity::find().filter(block::Column::Other.eq(id)).select_only().column(block::Column::Owner);
+    let mut others: Vec<i64> = owners.into_tuple().all(txn).await?;
+    others.extend(blockers.into_tuple::<i64>().all(txn).await?);
+    let mut others: Vec<_> = others.into_iter().map(user).collect();
+    others.sort_unstable();
+    others.dedup();
+    Entity::delete_many().filter(Column::Buddy.eq(id).or(Column::Owner.eq(id))).exec(txn).await?;
+    let blocks = block::Entity::delete_many();
+    blocks.filter(block::Column::Other.eq(id).or(block::Column::Owner.eq(id))).exec(txn).await?;
+    groups::erase(txn, who).await?;
+    for other in &others {
+        groups::changed(txn, *other).await?;
+    }
+    Ok(others)
+}
+
 /// Everybody who has `user` as a buddy: watchers, and of these the open requests.
 async fn watching(
     txn: &DatabaseTransaction,
@@ -345,5 +365,9 @@ impl Contacts for SqlPresence {
             return Err(RosterRefusal::DefaultGroup.into());
         }
         self.database.write((me, group), |txn, &(me, group)| Box::pin(groups::delete(txn, me, group))).await
+    }
+
+    async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
+        self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await
     }
 }

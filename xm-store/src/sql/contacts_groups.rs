@@ -140,3 +140,10 @@ pub(super) async fn delete(
     }
     Ok(changed_if(txn, me, gone).await?)
 }
+
+/// Erases groups and version.
+pub(super) async fn erase(txn: &DatabaseTransaction, owner: UserId) -> Result<(), StoreError> {
+    Entity::delete_many().filter(Column::Owner.eq(signed(owner.0))).exec(txn).await?;
+    roster::Entity::delete_by_id(signed(owner.0)).exec(txn).await?;
+    Ok(())
+}

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect};
 use xmmep::bounded::{PrivateText, Text};
+use xmmep::name::Email;
 use xmmep::types::{RequestId, WallTime};
 
 use super::SqlMailQueue;
@@ -73,6 +74,19 @@ async fn forget(txn: &DatabaseTransaction, before: WallTime) -> Result<u64, Stor
     Ok(done.exec(txn).await?.rows_affected)
 }
 
+/// Addresses are compared here: the column has them as they were typed.
+async fn erase(txn: &DatabaseTransaction, folded: &str) -> Result<u64, StoreError> {
+    let all = Entity::find().select_only().column(Column::Id).column(Column::Recipient);
+    let all: Vec<(Vec<u8>, String)> = all.into_tuple().all(txn).await?;
+    let mut erased = 0;
+    for (id, recipient) in all {
+        if email(&recipient)?.folded() == folded {
+            erased += Entity::delete_by_id(id).exec(txn).await?.rows_affected;
+        }
+    }
+    Ok(erased)
+}
+
 #[async_trait]
 impl MailQueue for SqlMailQueue {
     async fn enqueue(&self, mail: Mail) -> Result<(), StoreError> {
@@ -124,5 +138,9 @@ impl MailQueue for SqlMailQueue {
 
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {
         self.0.write(before, |txn, before| Box::pin(forget(txn, *before))).await
+    }
+
+    async fn erase(&self, to: &Email) -> Result<u64, StoreError> {
+        self.0.write(to.folded(), |txn, folded| Box::pin(erase(txn, folded))).await
     }
 }

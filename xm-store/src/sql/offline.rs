@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Select,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select,
 };
 use xmmep::types::{MsgId, UserId, WallTime};
 
@@ -13,7 +13,7 @@ use super::SqlPresence;
 use super::decode::{bytes, corrupt, millis, number, signed, user, wall};
 use super::entity::parcel::{ActiveModel, Column, Entity, Model};
 use crate::error::StoreError;
-use crate::offline::{Appended, Expired, Offline};
+use crate::offline::{Appended, Erased, Expired, Offline};
 use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
 
 /// Levels, by column value.
@@ -182,6 +182,23 @@ async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), S
     Ok(())
 }
 
+async fn erase(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Erased, StoreError> {
+    let refused = Entity::update_many()
+        .col_expr(Column::Level, Expr::value(column(Level::Refused)))
+        .col_expr(Column::At, Expr::value(millis(at)))
+        .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
+        .col_expr(Column::Bytes, Expr::value(0_i64))
+        .filter(Column::Recipient.eq(signed(who.0)))
+        .filter(Column::Level.eq(column(Level::Stored)))
+        .exec(txn)
+        .await?;
+    let of_user = Column::Sender.eq(signed(who.0));
+    let waiting = Entity::find().filter(of_user.clone()).filter(Column::Level.eq(column(Level::Stored)));
+    let from = waiting.count(txn).await?;
+    Entity::delete_many().filter(of_user).exec(txn).await?;
+    Ok(Erased { to: refused.rows_affected, from })
+}
+
 #[async_trait]
 impl Offline for SqlPresence {
     async fn append(&self, to: UserId, parcels: Vec<Parcel>) -> Result<Vec<Appended>, StoreError> {
@@ -251,5 +268,28 @@ impl Offline for SqlPresence {
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
         let kept_since = WallTime(now.0.saturating_sub(LEVEL_KEPT.as_millis() as u64));
         self.database.write(kept_since, |txn, kept_since| Box::pin(forget(txn, *kept_since))).await
+    }
+
+    async fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
+        let after = after.map_or(0, |(_, place)| i64::try_from(place.0).unwrap_or(i64::MAX));
+        let waiting = Entity::find()
+            .filter(Column::Sender.eq(signed(from.0)))
+            .filter(Column::Level.eq(column(Level::Stored)))
+            .filter(Column::Place.gt(after));
+        let rows = waiting.order_by_asc(Column::Place).limit(messages_max as u64).all(&self.database.reader()?).await?;
+        let sent = rows.into_iter().map(|row| {
+            let to = user(row.recipient);
+            parcel(row).map(|(place, parcel)| (to, place, parcel))
+        });
+        sent.collect()
+    }
+
+    async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
+        self.database.write((user, at), |txn, &(user, at)| Box::pin(erase(txn, user, at))).await
     }
 }

@@ -229,6 +229,12 @@ async fn forget(txn: &DatabaseTransaction, now: WallTime) -> Result<u64, StoreEr
     Ok(expired.rows_affected)
 }
 
+async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreError> {
+    let erased = Entity::delete_by_id(signed(user.0)).exec(txn).await?.rows_affected > 0;
+    request::Entity::delete_many().filter(request::Column::User.eq(signed(user.0))).exec(txn).await?;
+    Ok(erased)
+}
+
 impl SqlPlacements {
     async fn one(&self, which: impl IntoCondition) -> Result<Option<Placement>, StoreError> {
         // Of several rows with one token, which only chance could bring about, the newest counts.
@@ -294,5 +300,9 @@ impl Placements for SqlPlacements {
 
     async fn forget(&self, now: WallTime) -> Result<u64, StoreError> {
         self.0.write(now, |txn, now| Box::pin(forget(txn, *now))).await
+    }
+
+    async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
+        self.0.write(user, |txn, user| Box::pin(erase(txn, *user))).await
     }
 }

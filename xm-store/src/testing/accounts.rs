@@ -32,6 +32,7 @@ macro_rules! accounts_cases {
                 failures_at_once_are_all_counted,
                 logins_of_nobody_change_nothing,
                 ids_from_end_to_end_are_kept,
+                an_erased_account_is_gone_and_its_name_free,
             ],
         );
     };
@@ -172,4 +173,18 @@ pub async fn ids_from_end_to_end_are_kept(open: &Open<dyn Accounts>) {
     let mut sorted = ids;
     sorted.sort_unstable();
     assert_eq!(found.iter().map(|one| one.user.0).collect::<Vec<_>>(), sorted);
+}
+
+pub async fn an_erased_account_is_gone_and_its_name_free(open: &Open<dyn Accounts>) {
+    let store = open.open().await;
+    store.create(account(7, "ann")).await.unwrap();
+    store.create(account(8, "bob")).await.unwrap();
+    assert!(store.erase(UserId(7)).await.unwrap());
+    assert!(!store.erase(UserId(7)).await.unwrap(), "erasing again changes nothing");
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(store.by_user(UserId(7)).await.unwrap(), None);
+    assert_eq!(store.by_name(&name("ann")).await.unwrap(), None);
+    assert_eq!(store.by_users(&[UserId(7), UserId(8)]).await.unwrap().len(), 1);
+    assert_eq!(store.create(account(9, "Ann")).await.unwrap(), Creation::Created);
 }

@@ -37,6 +37,7 @@ macro_rules! contacts_cases {
                 nobody_is_his_own_buddy,
                 awkward_texts_are_kept_byte_for_byte,
                 lists_are_sorted_and_separate,
+                an_erased_user_is_on_nobodys_list,
             ],
             contacts_groups: [
                 groups_are_kept_with_their_buddies,
@@ -361,4 +362,28 @@ pub async fn lists_are_sorted_and_separate(open: &Open<dyn Contacts>) {
     assert_eq!(ann.blocked.iter().map(|person| person.user).collect::<Vec<_>>(), sorted);
     assert_eq!(ann.blocked_by, sorted);
     assert_eq!(asking(&load(&*store, BOB).await), [10, 20, 30, u64::MAX]);
+}
+
+pub async fn an_erased_user_is_on_nobodys_list(open: &Open<dyn Contacts>) {
+    let store = open.open().await;
+    befriend(&*store, ANN, BOB).await;
+    store.ask(wish(BOB, ANN)).await.unwrap();
+    store.create_group(UserId(ANN), text("work")).await.unwrap();
+    store.ask(wish(4, ANN)).await.unwrap();
+    store.block(UserId(ANN), &person(EVE), at(2)).await.unwrap();
+    store.block(UserId(EVE), &person(ANN), at(2)).await.unwrap();
+    store.ask(wish(5, BOB)).await.unwrap();
+    let (bob, eve, five) = (load(&*store, BOB).await, load(&*store, EVE).await, load(&*store, 5).await);
+    assert_eq!(store.erase(UserId(ANN)).await.unwrap(), [BOB, EVE, 4].map(UserId));
+    assert_eq!(store.erase(UserId(ANN)).await.unwrap(), [], "erasing again changes nothing");
+    drop(store);
+    let store = open.open().await;
+    let empty = Roster { version: xmmep::types::RosterVersion(1), ..Roster::default() };
+    assert_eq!(load(&*store, ANN).await, empty);
+    let after = load(&*store, BOB).await;
+    assert_eq!((after.buddies.len(), after.watchers.len(), asking(&after)), (0, 1, vec![5]), "others stay");
+    assert_eq!(after.version.0, bob.version.0 + 1, "so that the client loads its list again");
+    let after = load(&*store, EVE).await;
+    assert_eq!((after.blocked, after.blocked_by, after.version.0), (vec![], vec![], eve.version.0 + 1));
+    assert_eq!(load(&*store, 5).await, five, "whoever had nothing to do with it sees no change");
 }

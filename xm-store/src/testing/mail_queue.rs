@@ -29,6 +29,7 @@ macro_rules! mail_queue_cases {
                 awkward_mails_are_kept_byte_for_byte,
                 housekeeping_forgets_only_what_is_done,
                 an_unknown_mail_has_no_state,
+                erased_mails_are_gone_whatever_the_address_is_spelled,
             ],
         );
     };
@@ -148,4 +149,17 @@ pub async fn an_unknown_mail_has_no_state(open: &Open<dyn MailQueue>) {
     store.failed(request_id(1), at(1), &text("")).await.unwrap();
     assert_eq!(store.state(request_id(1)).await.unwrap(), None);
     assert_eq!(due(&*store, at(10), 10).await, [0_u64; 0]);
+}
+
+pub async fn erased_mails_are_gone_whatever_the_address_is_spelled(open: &Open<dyn MailQueue>) {
+    let store = open.open().await;
+    let to = |text: &str| Email::new(text).unwrap();
+    for (number, address) in (1..).zip(["ann@example.org", "ANN@Example.org", "ann@example.net", "ann_@example.org"]) {
+        store.enqueue(Mail { to: to(address), ..mail(number, at(0)) }).await.unwrap();
+    }
+    store.sent(request_id(2), at(1)).await.unwrap();
+    assert_eq!(store.erase(&to("Ann@EXAMPLE.ORG")).await.unwrap(), 2);
+    assert_eq!(store.erase(&to("Ann@EXAMPLE.ORG")).await.unwrap(), 0);
+    assert_eq!(store.state(request_id(2)).await.unwrap(), None);
+    assert_eq!(due(&*store, at(10), 10).await, [3, 4]);
 }

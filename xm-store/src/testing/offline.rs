@@ -6,7 +6,7 @@
 use xmmep::types::UserId;
 
 use super::{AWKWARD, Open, at, msg_id};
-use crate::offline::{Appended, Offline};
+use crate::offline::{Appended, Erased, Offline};
 use crate::records::{LEVEL_KEPT, Level, Parcel, ParcelId, Place, Summary};
 
 /// The cases.
@@ -33,6 +33,8 @@ macro_rules! offline_cases {
                 recipients_are_separate,
                 what_is_too_old_expires_once,
                 levels_are_remembered_for_seven_days,
+                what_a_user_sent_and_waits_is_read_page_by_page,
+                of_an_erased_user_no_message_waits_anywhere,
             ],
             offline_limits: [
                 a_sender_cannot_fill_the_store_alone,
@@ -303,4 +305,51 @@ pub async fn levels_are_remembered_for_seven_days(open: &Open<dyn Offline>) {
     drop(store);
     let store = open.open().await;
     assert_eq!(all(&*store, BOB).await, [parcel(ANN, 2)], "what is forgotten does not come back");
+}
+
+pub async fn what_a_user_sent_and_waits_is_read_page_by_page(open: &Open<dyn Offline>) {
+    let store = open.open().await;
+    for to in [BOB, EVE, UserId(9)] {
+        for number in 0..3 {
+            stored(&*store, to, parcel(ANN, number + 10 * (to.0 % 10))).await;
+            stored(&*store, to, parcel(UserId(77), number)).await;
+        }
+    }
+    store.settle(BOB, &[id(ANN, 20)], Level::Received, at(1)).await.unwrap();
+    let (mut sent, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.sent_by(ANN, after, 3).await.unwrap();
+        let Some((to, place, _)) = page.last() else { break };
+        assert!(page.len() <= 3);
+        after = Some((*to, *place));
+        sent.extend(page);
+    }
+    assert!(sent.iter().all(|(_, _, parcel)| parcel.from == ANN));
+    let mut ids: Vec<_> = sent.iter().map(|(to, _, parcel)| (*to, parcel.id)).collect();
+    assert_eq!(ids.len(), 8, "each once");
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 8);
+    assert_eq!(store.sent_by(EVE, None, 10).await.unwrap(), []);
+}
+
+pub async fn of_an_erased_user_no_message_waits_anywhere(open: &Open<dyn Offline>) {
+    let store = open.open().await;
+    for number in 0..2 {
+        stored(&*store, BOB, parcel(ANN, number)).await;
+        stored(&*store, EVE, parcel(BOB, number)).await;
+    }
+    stored(&*store, EVE, parcel(ANN, 1)).await;
+    store.settle(BOB, &[id(ANN, 0)], Level::Received, at(1)).await.unwrap();
+    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased { to: 1, from: 2 });
+    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased { to: 0, from: 0 });
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(all(&*store, BOB).await, []);
+    assert_eq!(all(&*store, EVE).await, [parcel(ANN, 1)], "what others sent stays");
+    assert_eq!(store.summary(EVE).await.unwrap().messages, 1);
+    assert_eq!(store.sent_by(BOB, None, 10).await.unwrap(), []);
+    assert_eq!(store.level(BOB, id(ANN, 0)).await.unwrap(), Some(Level::Received), "what was delivered was");
+    assert_eq!(store.level(BOB, id(ANN, 1)).await.unwrap(), Some(Level::Refused), "who wrote can learn it");
+    assert_eq!(store.level(EVE, id(BOB, 0)).await.unwrap(), None);
 }

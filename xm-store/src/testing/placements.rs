@@ -36,6 +36,7 @@ macro_rules! placements_cases {
                 a_renewal_repeated_gets_the_first_answer,
                 only_who_waits_for_a_mail_gets_a_new_token,
                 housekeeping_removes_what_expired_and_nothing_else,
+                an_erased_user_frees_name_and_address_but_not_the_id,
             ],
             placements_races: [
                 of_many_registrations_of_one_name_at_once_one_wins,
@@ -287,4 +288,22 @@ pub async fn housekeeping_removes_what_expired_and_nothing_else(open: &Open<dyn 
     assert!(store.by_user(begun).await.unwrap().is_some());
     let again = store.register(form(1, "ann"), at(100)).await.unwrap();
     assert_eq!(again, Registration::Registered(expired), "the answer to the request is still remembered");
+}
+
+pub async fn an_erased_user_frees_name_and_address_but_not_the_id(open: &Open<dyn Placements>) {
+    let store = open.open().await;
+    let ann = registered(&*store, form(1, "ann")).await;
+    store.begin_activation(&token(1), HOME, at(1)).await.unwrap();
+    store.finish_activation(ann).await.unwrap();
+    let bob = registered(&*store, form(2, "bob")).await;
+    assert!(store.erase(ann).await.unwrap());
+    assert!(!store.erase(ann).await.unwrap(), "erasing again changes nothing");
+    drop(store);
+    let store = open.open().await;
+    assert_eq!(store.by_user(ann).await.unwrap(), None);
+    assert_eq!(store.by_token(&token(1)).await.unwrap(), None);
+    assert_eq!(store.locate(ann).await.unwrap(), None);
+    let again = registered(&*store, NewPlacement { email: email("1@example.org"), ..form(3, "Ann") }).await;
+    assert!(again != ann && again != bob, "{again}");
+    assert!(store.by_user(bob).await.unwrap().is_some());
 }

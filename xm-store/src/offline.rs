@@ -72,8 +72,8 @@ pub trait Offline: Send + Sync {
     /// Erases what waits for `user` and what `user` sent and waits for others. Once it returns, no body of it is left on
     /// the storage.
     ///
-    /// Those who wrote to `user` are told [`Level::Refused`] when they ask, for as long as levels are kept; nothing else
-    /// than ids remains until then.
+    /// They end as [`Level::Refused`], which is told to whoever asks; nothing else than ids and hashes remains of them, for
+    /// as long as of any other.
     async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError>;
 
     /// Housekeeping, to be called now and then: forgets the levels of parcels settled longer than
@@ -103,6 +103,9 @@ pub struct Erased {
     pub to: u64,
     /// Those of the user, for others.
     pub from: u64,
+    /// Files put aside because they were damaged, in which there may be more. They are kept for whoever looks into the
+    /// damage, and must be deleted by hand.
+    pub quarantined: u64,
 }
 
 /// A parcel nobody fetched in time.

@@ -207,3 +207,37 @@ async fn try_execute(directory: &Path, name: &str, statements: &[&str]) -> bool 
     database.close().await.expect("it closes");
     all
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_erased_is_in_no_file_any_more() {
+    use xm_store::records::{NewAccount, Parcel};
+    use xm_store::testing::{NOW, at, msg_id, name, profile};
+    use xmmep::types::UserId;
+    let directory = place();
+    let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap();
+    let secret = "only-ann-knows-this";
+    let account = NewAccount {
+        user: UserId(7),
+        name: name("ann"),
+        email: xmmep::name::Email::new("ann@example.org").unwrap(),
+        key_hash: xmmep::secret::KeyHash::from_bytes([1; 32]),
+        profile: profile(secret),
+        created: NOW,
+    };
+    store.create(account).await.unwrap();
+    for number in 0..100 {
+        let parcel = Parcel { from: UserId(8), id: msg_id(number), sent: NOW, body: secret.repeat(300).into_bytes() };
+        store.append(UserId(7), vec![parcel]).await.unwrap();
+    }
+    let holds = || {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path());
+        let has = |path: &std::path::PathBuf| {
+            std::fs::read(path).unwrap().windows(secret.len()).any(|window| window == secret.as_bytes())
+        };
+        files.filter(has).count()
+    };
+    assert!(holds() > 0, "it is there before");
+    Accounts::erase(&store, UserId(7)).await.unwrap();
+    Offline::erase(&store, UserId(7), at(1)).await.unwrap();
+    assert_eq!(holds(), 0);
+}

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Counted from its start on.
-pub struct Cost {
+pub(crate) struct Cost {
     /// Processes of a server, besides this one.
     server: Vec<u32>,
     start: Instant,
@@ -14,14 +14,14 @@ pub struct Cost {
 
 impl Cost {
     /// Starts counting.
-    pub fn start(server: Vec<u32>) -> Self {
+    pub(crate) fn start(server: Vec<u32>) -> Self {
         let server_cpu = cpu_of(&server);
         Self { server, start: Instant::now(), cpu: cpu_seconds("self"), server_cpu, written: bytes_written() }
     }
 
     /// Prints what `count` operations cost, each.
     #[expect(clippy::print_stdout, reason = "a benchmark prints")]
-    pub fn print(self, name: &str, count: usize) {
+    pub(crate) fn print(self, name: &str, count: usize) {
         let (seconds, each) = (self.start.elapsed().as_secs_f64(), count as f64);
         let cpu = (cpu_seconds("self") - self.cpu) * 1e6 / each;
         let server_cpu = (cpu_of(&self.server) - self.server_cpu) * 1e6 / each;

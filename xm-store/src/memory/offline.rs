@@ -197,7 +197,6 @@ impl Offline for MemoryOffline {
             for id in &ids {
                 queue.settle(id, Level::Refused, at);
             }
-            queue.known.retain(|id, _| id.from != user);
         }
         Ok(erased)
     }

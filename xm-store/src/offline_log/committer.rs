@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 use xmmep::types::{UserId, WallTime};
 
 use super::Options;
-use super::compact::Erased;
 use super::disk::{self, Calls, Lock};
 use super::events::{Counting, Event, SLOW_EVERY, SLOW_FLUSH};
 use super::format::{Frame, HEADER_LEN, Header, Record, VERSION, encode_batch};
@@ -18,7 +17,7 @@ use super::index::{Fresh, Index, Location};
 use super::recover::{Doubt, Segment};
 use super::shared::Shared;
 use crate::error::StoreError;
-use crate::offline::{Appended, Expired};
+use crate::offline::{Appended, Erased, Expired};
 use crate::records::{Level, Parcel, ParcelId, Place};
 
 /// Bytes in one batch: what one flush should carry on a slow disk, and far below a segment.

@@ -7,18 +7,7 @@ use super::disk::{self, Directory};
 use super::format::{Frame, HEADER_LEN, Header, Record, scan};
 use super::index::{Location, Needed};
 use crate::error::StoreError;
-
-/// What an erasure took away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Erased {
-    /// Parcels that waited for the user.
-    pub to: usize,
-    /// Parcels of the user that waited for others.
-    pub from: usize,
-    /// Files in `quarantine/`: copies of what was damaged, in which there may be more. They are kept for whoever looks
-    /// into the damage, and must be deleted by hand.
-    pub quarantined: usize,
-}
+use crate::offline::Erased;
 
 impl Committer {
     /// Frees the oldest segments if they are empty or more than half of the log is of no use: what is of use moves to
@@ -86,7 +75,7 @@ impl Committer {
     /// has a body to or from him.
     pub(super) fn erase(&mut self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
         let (to, from) = self.index().refuse_all(user, at);
-        let mut erased = Erased { to: to.len(), from: from.len(), quarantined: 0 };
+        let mut erased = Erased { to: to.len() as u64, from: from.len() as u64, quarantined: 0 };
         self.unsaved.extend(to.into_iter().chain(from));
         // What is in doubt is written again before the segments are looked at, so that none of it comes after.
         let written = if self.unsaved.is_empty() && self.doubt.is_none() { Ok(()) } else { self.write(&[]) };
@@ -105,7 +94,7 @@ impl Committer {
             }
         }
         let quarantine = std::fs::read_dir(self.directory.join(disk::QUARANTINE));
-        erased.quarantined = quarantine.map_or(0, |files| files.count());
+        erased.quarantined = quarantine.map_or(0, |files| files.count() as u64);
         Ok(erased)
     }
 

@@ -276,6 +276,23 @@ impl Index {
         page
     }
 
+    /// Where waiting parcels of `from` lie, by recipient and place, behind `after`. Looks at every queue.
+    pub(super) fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Vec<(UserId, Place, Location)> {
+        let mut recipients: Vec<_> = self.queues.keys().filter(|to| after.is_none_or(|last| **to >= last.0)).collect();
+        recipients.sort_unstable();
+        let waiting = recipients.into_iter().filter_map(|to| Some((*to, self.queues.get(to)?)));
+        let all = waiting.flat_map(|(to, queue)| queue.waiting.iter().map(move |(place, one)| (to, *place, one)));
+        let behind = all.filter(|(to, place, one)| {
+            one.id.from == from && place.0 < self.durable && after.is_none_or(|last| (*to, *place) > last)
+        });
+        behind.take(messages_max).map(|(to, place, one)| (to, place, one.at)).collect()
+    }
+
     /// Where the record of a waiting parcel lies now.
     pub(super) fn location(&self, to: UserId, place: Place) -> Option<Location> {
         self.queues.get(&to)?.waiting.get(&place).map(|waiting| waiting.at)

@@ -60,7 +60,6 @@ use xmmep::types::{UserId, WallTime};
 
 pub use check::{Loss, Other, Report, SegmentReport, Verdict, check};
 use committer::{Committer, Job, Reply, Watch};
-pub use compact::Erased;
 pub use copy::{Copied, copy};
 use disk::Lock;
 pub use events::{Counters, Event, SLOW_EVERY, SLOW_FLUSH};
@@ -69,7 +68,7 @@ pub use repair::{Repaired, repair};
 use shared::Shared;
 
 use crate::error::{OpenError, StoreError};
-use crate::offline::{Appended, Expired, Offline};
+use crate::offline::{Appended, Erased, Expired, Offline};
 use crate::records::{Level, Parcel, ParcelId, Place, Quotas, Summary};
 
 /// Calls that wait for the thread. At 12 KiB each this is 48 MiB; more than a second of a slow disk's work.
@@ -152,19 +151,6 @@ impl OfflineLog {
         self.shared.counting.read()
     }
 
-    /// Takes every message to and from `user` off the disk: what waits for him, and what of his waits for others, is
-    /// settled as [`Level::Refused`], at `at`; then the log is rewritten until no segment holds a body to or from him,
-    /// also of messages settled long ago. Their ids and hashes are remembered as long as those of any other.
-    ///
-    /// Reads the whole log once and may rewrite all of it; appends wait for that. The blocks that held the bodies are
-    /// given back to the file system, not overwritten. After an error, call it again.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] if a segment that has to go holds a waiting message nobody can read; else as any call.
-    pub async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
-        self.call(|reply| Job::Erase { user, at, reply }).await
-    }
-
     /// Hands a job to the thread and waits for its answer.
     async fn call<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         self.shared.check_running()?;
@@ -172,7 +158,7 @@ impl OfflineLog {
         let gone = || StoreError::Stopped("the thread that writes has ended".into());
         let Some(jobs) = &self.jobs else { return Err(gone()) };
         jobs.try_send(job(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Unavailable("too many calls wait for the disk".into()),
+            TrySendError::Full(_) => StoreError::Busy("too many calls wait for the disk".into()),
             TrySendError::Disconnected(_) => gone(),
         })?;
         answer.await.unwrap_or_else(|_| Err(gone()))
@@ -242,5 +228,42 @@ impl Offline for OfflineLog {
 
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
         self.call(|reply| Job::Forget { now, reply }).await
+    }
+
+    async fn sent_by(
+        &self,
+        from: UserId,
+        after: Option<(UserId, Place)>,
+        messages_max: usize,
+    ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
+        let mut after = after;
+        loop {
+            let locations = self.shared.running()?.sent_by(from, after, messages_max);
+            let Some((to, last, _)) = locations.last().copied() else { return Ok(Vec::new()) };
+            let shared = self.shared.clone();
+            let read = move || {
+                let one = |&(to, place, at): &(UserId, Place, _)| {
+                    shared.read(to, &[(place, at)]).pop().map(|(place, parcel)| (to, place, parcel))
+                };
+                locations.iter().filter_map(one).collect::<Vec<_>>()
+            };
+            let parcels = tokio::task::spawn_blocking(read).await;
+            let parcels = parcels.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            // If none of them could be read, there may still be some behind them.
+            if !parcels.is_empty() {
+                return Ok(parcels);
+            }
+            after = Some((to, last));
+        }
+    }
+
+    /// Settles what waits, then rewrites the log until no segment holds a body to or from `user`, also of messages settled
+    /// long ago.
+    ///
+    /// Reads the whole log once and may rewrite all of it; appends wait for that. The blocks that held the bodies are
+    /// given back to the file system, not overwritten. After an error, call it again. [`StoreError::Corrupt`] if a segment
+    /// that has to go holds a waiting message nobody can read.
+    async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
+        self.call(|reply| Job::Erase { user, at, reply }).await
     }
 }

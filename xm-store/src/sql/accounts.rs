@@ -123,6 +123,8 @@ impl Accounts for SqlPresence {
     }
 
     async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
-        self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await
+        let erased = self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await?;
+        self.database.scrub().await?;
+        Ok(erased)
     }
 }

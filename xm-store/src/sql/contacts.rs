@@ -368,6 +368,8 @@ impl Contacts for SqlPresence {
     }
 
     async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
-        self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await
+        let erased = self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await?;
+        self.database.scrub().await?;
+        Ok(erased)
     }
 }

@@ -93,6 +93,14 @@ impl Database {
         }
     }
 
+    /// After something was erased: takes it out of SQLite's log, too. The servers do that in their own time.
+    pub(super) async fn scrub(&self) -> Result<(), StoreError> {
+        if self.write.get().get_database_backend() != DbBackend::Sqlite || self.write.write_back().await? {
+            return Ok(());
+        }
+        Err(StoreError::Busy("it is erased, but a reader keeps its log: call again".into()))
+    }
+
     /// Makes a change of `data` by `work`. Returns once it is committed. `work` may run more than once, see `writer.rs`.
     pub(super) async fn write<D, T, E, F>(&self, data: D, work: F) -> Result<T, E>
     where

@@ -141,6 +141,8 @@ impl MailQueue for SqlMailQueue {
     }
 
     async fn erase(&self, to: &Email) -> Result<u64, StoreError> {
-        self.0.write(to.folded(), |txn, folded| Box::pin(erase(txn, folded))).await
+        let erased = self.0.write(to.folded(), |txn, folded| Box::pin(erase(txn, folded))).await?;
+        self.0.scrub().await?;
+        Ok(erased)
     }
 }

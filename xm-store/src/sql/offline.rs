@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sea_orm::ActiveValue::{NotSet, Set};
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, SimpleExpr};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
 };
 use xmmep::types::{MsgId, UserId, WallTime};
 
@@ -183,20 +183,19 @@ async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), S
 }
 
 async fn erase(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Erased, StoreError> {
-    let refused = Entity::update_many()
-        .col_expr(Column::Level, Expr::value(column(Level::Refused)))
-        .col_expr(Column::At, Expr::value(millis(at)))
-        .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
-        .col_expr(Column::Bytes, Expr::value(0_i64))
-        .filter(Column::Recipient.eq(signed(who.0)))
-        .filter(Column::Level.eq(column(Level::Stored)))
-        .exec(txn)
-        .await?;
-    let of_user = Column::Sender.eq(signed(who.0));
-    let waiting = Entity::find().filter(of_user.clone()).filter(Column::Level.eq(column(Level::Stored)));
-    let from = waiting.count(txn).await?;
-    Entity::delete_many().filter(of_user).exec(txn).await?;
-    Ok(Erased { to: refused.rows_affected, from })
+    let refuse = |whose: Column| {
+        Entity::update_many()
+            .col_expr(Column::Level, Expr::value(column(Level::Refused)))
+            .col_expr(Column::At, Expr::value(millis(at)))
+            .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
+            .col_expr(Column::Bytes, Expr::value(0_i64))
+            .filter(whose.eq(signed(who.0)))
+            .filter(Column::Level.eq(column(Level::Stored)))
+            .exec(txn)
+    };
+    let to = refuse(Column::Recipient).await?.rows_affected;
+    let from = refuse(Column::Sender).await?.rows_affected;
+    Ok(Erased { to, from, quarantined: 0 })
 }
 
 #[async_trait]
@@ -290,6 +289,8 @@ impl Offline for SqlPresence {
     }
 
     async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
-        self.database.write((user, at), |txn, &(user, at)| Box::pin(erase(txn, user, at))).await
+        let erased = self.database.write((user, at), |txn, &(user, at)| Box::pin(erase(txn, user, at))).await?;
+        self.database.scrub().await?;
+        Ok(erased)
     }
 }

@@ -303,6 +303,8 @@ impl Placements for SqlPlacements {
     }
 
     async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
-        self.0.write(user, |txn, user| Box::pin(erase(txn, *user))).await
+        let erased = self.0.write(user, |txn, user| Box::pin(erase(txn, *user))).await?;
+        self.0.scrub().await?;
+        Ok(erased)
     }
 }

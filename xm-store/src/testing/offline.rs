@@ -341,8 +341,8 @@ pub async fn of_an_erased_user_no_message_waits_anywhere(open: &Open<dyn Offline
     }
     stored(&*store, EVE, parcel(ANN, 1)).await;
     store.settle(BOB, &[id(ANN, 0)], Level::Received, at(1)).await.unwrap();
-    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased { to: 1, from: 2 });
-    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased { to: 0, from: 0 });
+    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased { to: 1, from: 2, quarantined: 0 });
+    assert_eq!(store.erase(BOB, at(2)).await.unwrap(), Erased::default());
     drop(store);
     let store = open.open().await;
     assert_eq!(all(&*store, BOB).await, []);
@@ -351,5 +351,5 @@ pub async fn of_an_erased_user_no_message_waits_anywhere(open: &Open<dyn Offline
     assert_eq!(store.sent_by(BOB, None, 10).await.unwrap(), []);
     assert_eq!(store.level(BOB, id(ANN, 0)).await.unwrap(), Some(Level::Received), "what was delivered was");
     assert_eq!(store.level(BOB, id(ANN, 1)).await.unwrap(), Some(Level::Refused), "who wrote can learn it");
-    assert_eq!(store.level(EVE, id(BOB, 0)).await.unwrap(), None);
+    assert_eq!(store.level(EVE, id(BOB, 0)).await.unwrap(), Some(Level::Refused), "and no client shows it");
 }

@@ -5,6 +5,7 @@
 //! | [`Placements`] | unique names and addresses, activation, where each user lives | Router |
 //! | [`Accounts`] | users with key hash and profile | Presence |
 //! | [`Contacts`] | buddies, groups, requests, blocks | Presence |
+//! | [`Search`] | users, to be found by each other | Presence |
 //! | [`Offline`] | messages that wait for their recipients | Presence |
 //! | [`MailQueue`] | mails that wait for a relay | Register |
 //!
@@ -60,6 +61,7 @@
 pub mod accounts;
 pub mod contacts;
 pub mod error;
+pub mod folding;
 pub mod mail_queue;
 pub mod memory;
 pub mod offline;
@@ -67,6 +69,7 @@ pub mod offline;
 pub mod offline_log;
 pub mod placements;
 pub mod records;
+pub mod search;
 #[cfg(feature = "sql")]
 pub mod sql;
 #[cfg(feature = "testing")]
@@ -80,6 +83,7 @@ pub use error::{OpenError, RosterError, RosterRefusal, StoreError};
 pub use mail_queue::MailQueue;
 pub use offline::Offline;
 pub use placements::Placements;
+pub use search::Search;
 
 /// What a Presence keeps. One `Arc` each, so that backends mix: accounts in SQL, offline messages in a log.
 #[derive(Clone)]
@@ -88,6 +92,8 @@ pub struct Stores {
     pub accounts: Arc<dyn Accounts>,
     /// Their relations.
     pub contacts: Arc<dyn Contacts>,
+    /// Who finds whom: the same users and blocks.
+    pub search: Arc<dyn Search>,
     /// The messages that wait for them.
     pub offline: Arc<dyn Offline>,
 }
@@ -96,9 +102,12 @@ impl Stores {
     /// Everything in memory, empty.
     #[must_use]
     pub fn memory() -> Self {
+        let accounts = Arc::new(memory::MemoryAccounts::default());
+        let contacts = Arc::new(memory::MemoryContacts::default());
         Self {
-            accounts: Arc::new(memory::MemoryAccounts::default()),
-            contacts: Arc::new(memory::MemoryContacts::default()),
+            search: Arc::new(memory::MemorySearch::new(accounts.clone(), contacts.clone())),
+            accounts,
+            contacts,
             offline: Arc::new(memory::MemoryOffline::default()),
         }
     }

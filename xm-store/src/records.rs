@@ -40,6 +40,38 @@ pub struct Profile {
     pub avatar: Option<[u8; 32]>,
 }
 
+/// Whether others may find a user. The owner's own switches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Findable {
+    /// Whether searches find the user at all. Yes, unless the owner says no.
+    pub in_search: bool,
+    /// Whether the whole e-mail address finds the user, while `in_search` is on. No, unless the owner says yes.
+    pub by_email: bool,
+}
+
+impl Default for Findable {
+    fn default() -> Self {
+        Self { in_search: true, by_email: false }
+    }
+}
+
+/// What everybody may see of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// The id.
+    pub user: UserId,
+    /// The name.
+    pub name: UserName,
+    /// See [`Profile::nickname`].
+    pub nickname: Text<128>,
+    /// See [`Profile::personal_msg`].
+    pub personal_msg: Text<256>,
+    /// See [`Profile::location`].
+    pub location: Text<128>,
+    /// See [`Profile::avatar`].
+    pub avatar: Option<[u8; 32]>,
+}
+
 /// A user and the name that goes with the id for ever. Stored with each relation, because the other side may live
 /// in another database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +202,10 @@ pub struct Account {
     pub key_hash: KeyHash,
     /// What the user tells about himself.
     pub profile: Profile,
+    /// Whether others may find the user.
+    pub findable: Findable,
+    /// 1 at first; each change of `profile` or `findable` raises it by one.
+    pub profile_version: u64,
     /// When the form was sent.
     pub created: WallTime,
     /// The last good login, if there was one.
@@ -178,6 +214,21 @@ pub struct Account {
     pub failed_attempts: u32,
     /// The last failed login since then, if there was one.
     pub last_failed: Option<WallTime>,
+}
+
+impl Account {
+    /// What everybody may see.
+    #[must_use]
+    pub fn card(&self) -> Card {
+        Card {
+            user: self.user,
+            name: self.name.clone(),
+            nickname: self.profile.nickname.clone(),
+            personal_msg: self.profile.personal_msg.clone(),
+            location: self.profile.location.clone(),
+            avatar: self.profile.avatar,
+        }
+    }
 }
 
 /// A buddy group.

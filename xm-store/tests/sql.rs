@@ -7,7 +7,7 @@ use std::sync::Arc;
 use xm_store::error::OpenError;
 use xm_store::sql::{open_presence, open_register, open_router};
 use xm_store::testing::{Open, opener};
-use xm_store::{Accounts, Contacts, MailQueue, Offline, Placements};
+use xm_store::{Accounts, Contacts, MailQueue, Offline, Placements, Stores};
 
 /// An empty directory that lives as long as the test's opener.
 fn place() -> Arc<tempfile::TempDir> {
@@ -54,11 +54,24 @@ fn register() -> Open<dyn MailQueue> {
     })
 }
 
+/// All that PresenceDB holds.
+fn stores() -> Open<Stores> {
+    let directory = place();
+    opener(move || {
+        let directory = directory.clone();
+        async move {
+            let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.expect("it opens");
+            Arc::new(Arc::new(store).stores())
+        }
+    })
+}
+
 xm_store::suite!(placements, placements, router());
 xm_store::suite!(accounts, accounts, presence!(dyn Accounts));
 xm_store::suite!(contacts, contacts, presence!(dyn Contacts));
 xm_store::suite!(offline, offline, presence!(dyn Offline));
 xm_store::suite!(mail_queue, mail_queue, register());
+xm_store::suite!(search, search, stores());
 
 /// The error of opening `name` as RouterDB.
 async fn refusal(directory: &Path, name: &str) -> OpenError {

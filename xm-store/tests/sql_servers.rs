@@ -8,7 +8,7 @@ use std::sync::Arc;
 use common::servers::{Server, mariadb, postgres};
 use xm_store::sql::{open_presence, open_register, open_router};
 use xm_store::testing::{Open, opener};
-use xm_store::{Accounts, Contacts, MailQueue, Offline, Placements};
+use xm_store::{Accounts, Contacts, MailQueue, Offline, Placements, Stores};
 
 fn router(server: Option<&'static Server>) -> Option<Open<dyn Placements>> {
     let database = Arc::new(server?.database("RouterDB"));
@@ -39,14 +39,25 @@ fn register(server: Option<&'static Server>) -> Option<Open<dyn MailQueue>> {
     }))
 }
 
+/// All that PresenceDB holds.
+fn stores(server: Option<&'static Server>) -> Option<Open<Stores>> {
+    let database = Arc::new(server?.database("PresenceDB_C1P1"));
+    Some(opener(move || {
+        let database = database.clone();
+        async move { Arc::new(Arc::new(open_presence(&database.url()).await.expect("it opens")).stores()) }
+    }))
+}
+
 xm_store::suite!(placements, mariadb_placements, router(mariadb()));
 xm_store::suite!(accounts, mariadb_accounts, presence!(dyn Accounts, mariadb()));
 xm_store::suite!(contacts, mariadb_contacts, presence!(dyn Contacts, mariadb()));
 xm_store::suite!(offline, mariadb_offline, presence!(dyn Offline, mariadb()));
 xm_store::suite!(mail_queue, mariadb_mail_queue, register(mariadb()));
+xm_store::suite!(search, mariadb_search, stores(mariadb()));
 
 xm_store::suite!(placements, postgres_placements, router(postgres()));
 xm_store::suite!(accounts, postgres_accounts, presence!(dyn Accounts, postgres()));
 xm_store::suite!(contacts, postgres_contacts, presence!(dyn Contacts, postgres()));
 xm_store::suite!(offline, postgres_offline, presence!(dyn Offline, postgres()));
 xm_store::suite!(mail_queue, postgres_mail_queue, register(postgres()));
+xm_store::suite!(search, postgres_search, stores(postgres()));

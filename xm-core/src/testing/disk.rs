@@ -7,10 +7,11 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use xm_store::accounts::{Accounts, Creation, LoginHistory};
+use xm_store::accounts::{Accounts, Creation, LoginHistory, ProfileChanges};
 use xm_store::contacts::{Answer, Answered, Ask, Asked, Contacts};
 use xm_store::offline::{Appended, Erased, Expired, Offline};
 use xm_store::records::{Account, Level, NewAccount, Parcel, ParcelId, Person, Place, Roster, Summary};
+use xm_store::search::{Hits, Query, Search};
 use xm_store::{RosterError, StoreError, Stores};
 use xmmep::bounded::Text;
 use xmmep::name::UserName;
@@ -116,12 +117,13 @@ impl Disk {
     }
 }
 
-/// `stores`, with accounts and contacts in `database` and offline messages on `disk`.
+/// `stores`, with accounts, contacts and search in `database` and offline messages on `disk`.
 #[must_use]
 pub fn on_disk(stores: &Stores, database: &Disk, disk: &Disk) -> Stores {
     Stores {
         accounts: Arc::new(Gated { inner: stores.accounts.clone(), disk: database.clone() }),
         contacts: Arc::new(Gated { inner: stores.contacts.clone(), disk: database.clone() }),
+        search: Arc::new(Gated { inner: stores.search.clone(), disk: database.clone() }),
         offline: Arc::new(Gated { inner: stores.offline.clone(), disk: disk.clone() }),
     }
 }
@@ -157,6 +159,10 @@ impl Accounts for Gated<dyn Accounts> {
 
     async fn by_users(&self, users: &[UserId]) -> Result<Vec<Account>, StoreError> {
         gated!(self, by_users(users))
+    }
+
+    async fn update_profile(&self, user: UserId, changes: &ProfileChanges) -> Result<Option<Account>, StoreError> {
+        gated!(self, update_profile(user, changes))
     }
 
     async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
@@ -222,6 +228,13 @@ impl Contacts for Gated<dyn Contacts> {
 
     async fn erase(&self, user: UserId) -> Result<Vec<UserId>, StoreError> {
         gated!(self, erase(user))
+    }
+}
+
+#[async_trait]
+impl Search for Gated<dyn Search> {
+    async fn find(&self, query: &Query, after: Option<UserId>, max: usize) -> Result<Hits, StoreError> {
+        gated!(self, find(query, after, max))
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use xm_store::Stores;
-use xm_store::memory::{MemoryAccounts, MemoryContacts, MemoryOffline};
+use xm_store::memory::MemoryOffline;
 use xm_store::records::Quotas;
 use xmmep::client::{DeriveKey, Entry};
 use xmmep::session::{Config, ServerKey};
@@ -181,11 +181,7 @@ impl World {
             identity,
             config,
             session: self.session.clone(),
-            stores: Stores {
-                accounts: Arc::new(MemoryAccounts::default()),
-                contacts: Arc::new(MemoryContacts::default()),
-                offline: Arc::new(MemoryOffline::with_quotas(quotas)),
-            },
+            stores: Stores { offline: Arc::new(MemoryOffline::with_quotas(quotas)), ..Stores::memory() },
             database: Disk::default(),
             disk: Disk::default(),
             handlers,

@@ -8,9 +8,9 @@ use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
 use super::lock;
-use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory};
+use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory, ProfileChanges};
 use crate::error::StoreError;
-use crate::records::{Account, NewAccount};
+use crate::records::{Account, Card, Findable, NewAccount};
 
 /// [`Accounts`] in memory.
 #[derive(Debug, Default)]
@@ -20,6 +20,13 @@ pub struct MemoryAccounts(Mutex<State>);
 struct State {
     accounts: BTreeMap<UserId, Account>,
     names: BTreeMap<String, UserId>,
+}
+
+impl MemoryAccounts {
+    /// The cards of the accounts that pass, by ascending id.
+    pub(super) fn cards(&self, pass: impl Fn(&Account) -> bool) -> Vec<Card> {
+        lock(&self.0).accounts.values().filter(|account| pass(account)).map(Account::card).collect()
+    }
 }
 
 #[async_trait]
@@ -40,6 +47,8 @@ impl Accounts for MemoryAccounts {
             email: new.email,
             key_hash: new.key_hash,
             profile: new.profile,
+            findable: Findable::default(),
+            profile_version: 1,
             created: new.created,
             last_login: None,
             failed_attempts: 0,
@@ -62,6 +71,13 @@ impl Accounts for MemoryAccounts {
         let state = lock(&self.0);
         let wanted: std::collections::BTreeSet<_> = users.iter().take(BY_USERS_MAX).collect();
         Ok(wanted.into_iter().filter_map(|user| state.accounts.get(user)).cloned().collect())
+    }
+
+    async fn update_profile(&self, user: UserId, changes: &ProfileChanges) -> Result<Option<Account>, StoreError> {
+        let mut state = lock(&self.0);
+        let Some(account) = state.accounts.get_mut(&user) else { return Ok(None) };
+        account.change(changes);
+        Ok(Some(account.clone()))
     }
 
     async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {

@@ -56,6 +56,11 @@ impl State {
         self.blocks.contains_key(&(by, other))
     }
 
+    /// Who has blocked `user`, by ascending id.
+    fn blocked_by(&self, user: UserId) -> Vec<UserId> {
+        self.blocks.keys().filter(|(_, other)| *other == user).map(|(by, _)| *by).collect()
+    }
+
     fn check_group(&self, owner: UserId, group: GroupId) -> Result<(), RosterRefusal> {
         let exists = self.owners.get(&owner).is_some_and(|owner| owner.groups.contains_key(&group));
         if group == GroupId::DEFAULT || exists { Ok(()) } else { Err(RosterRefusal::NoSuchGroup(group)) }
@@ -157,7 +162,7 @@ impl State {
                 .map(|relation| Watcher { who: relation.owner.clone(), state: relation.entry.state })
                 .collect(),
             blocked: self.blocks.range(own).map(|(_, person)| person.clone()).collect(),
-            blocked_by: self.blocks.keys().filter(|(_, other)| *other == user).map(|(by, _)| *by).collect(),
+            blocked_by: self.blocked_by(user),
             requests: watching()
                 .filter(is_open)
                 .map(|relation| BuddyRequest {
@@ -167,6 +172,13 @@ impl State {
                 })
                 .collect(),
         }
+    }
+}
+
+impl MemoryContacts {
+    /// Who has blocked `user`, by ascending id.
+    pub(super) fn blocked_by(&self, user: UserId) -> Vec<UserId> {
+        lock(&self.0).blocked_by(user)
     }
 }
 

@@ -8,6 +8,7 @@ mod contacts;
 mod mail_queue;
 mod offline;
 mod placements;
+mod search;
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -16,6 +17,7 @@ pub use contacts::MemoryContacts;
 pub use mail_queue::MemoryMailQueue;
 pub use offline::MemoryOffline;
 pub use placements::MemoryPlacements;
+pub use search::MemorySearch;
 
 /// Locks, also after a panic elsewhere: every change below is complete before anything in it can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

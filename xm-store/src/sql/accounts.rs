@@ -9,17 +9,20 @@ use xmmep::types::{UserId, WallTime};
 use super::SqlPresence;
 use super::decode::{email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::account::{Column, Entity, Model};
-use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory};
+use super::search_index;
+use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory, ProfileChanges};
 use crate::error::StoreError;
-use crate::records::{Account, NewAccount};
+use crate::records::{Account, Findable, NewAccount};
 
-fn account(row: &Model) -> Result<Account, StoreError> {
+pub(super) fn account(row: &Model) -> Result<Account, StoreError> {
     Ok(Account {
         user: user(row.user),
         name: name(&row.name)?,
         email: email(&row.email)?,
         key_hash: key_hash(&row.key_hash)?,
         profile: profile!(row),
+        findable: Findable { in_search: row.in_search != 0, by_email: row.by_email != 0 },
+        profile_version: number(row.profile_version, "a profile's version")?,
         created: wall(row.created)?,
         last_login: row.last_login.map(wall).transpose()?,
         failed_attempts: number(row.failed_attempts, "failed logins")?,
@@ -44,6 +47,9 @@ fn row(new: &NewAccount) -> Model {
         last_login: None,
         failed_attempts: 0,
         last_failed: None,
+        in_search: Findable::default().in_search.into(),
+        by_email: Findable::default().by_email.into(),
+        profile_version: 1,
     }
 }
 
@@ -55,7 +61,36 @@ async fn create(txn: &DatabaseTransaction, row: &Model) -> Result<Creation, Stor
         _ => return Ok(Creation::Conflict),
     }
     Entity::insert(row.clone().into_active_model()).exec_without_returning(txn).await?;
+    search_index::update(txn, None, Some(&account(row)?)).await?;
     Ok(Creation::Created)
+}
+
+async fn update_profile(
+    txn: &DatabaseTransaction,
+    who: UserId,
+    changes: &ProfileChanges,
+) -> Result<Option<Account>, StoreError> {
+    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(None) };
+    let before = account(&found)?;
+    let mut after = before.clone();
+    if !after.change(changes) {
+        return Ok(Some(before));
+    }
+    Entity::update_many()
+        .col_expr(Column::Nickname, Expr::value(after.profile.nickname.to_string()))
+        .col_expr(Column::PersonalMsg, Expr::value(after.profile.personal_msg.to_string()))
+        .col_expr(Column::Birthdate, Expr::value(after.profile.birthdate.to_string()))
+        .col_expr(Column::Location, Expr::value(after.profile.location.to_string()))
+        .col_expr(Column::Gender, Expr::value(i16::from(after.profile.gender)))
+        .col_expr(Column::Avatar, Expr::value(after.profile.avatar.map(Vec::from)))
+        .col_expr(Column::InSearch, Expr::value(i16::from(after.findable.in_search)))
+        .col_expr(Column::ByEmail, Expr::value(i16::from(after.findable.by_email)))
+        .col_expr(Column::ProfileVersion, Expr::value(signed(after.profile_version)))
+        .filter(Column::User.eq(found.user))
+        .exec(txn)
+        .await?;
+    search_index::update(txn, Some(&before), Some(&after)).await?;
+    Ok(Some(after))
 }
 
 async fn logged_in(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
@@ -112,6 +147,11 @@ impl Accounts for SqlPresence {
         let mut accounts: Vec<_> = found.iter().map(account).collect::<Result<_, _>>()?;
         accounts.sort_unstable_by_key(|account| account.user);
         Ok(accounts)
+    }
+
+    async fn update_profile(&self, user: UserId, changes: &ProfileChanges) -> Result<Option<Account>, StoreError> {
+        let data = (user, changes.clone());
+        self.database.write(data, |txn, (user, changes)| Box::pin(update_profile(txn, *user, changes))).await
     }
 
     async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {

@@ -3,7 +3,7 @@
 //! | database | opened by | tables |
 //! |---|---|---|
 //! | RouterDB | [`open_router`] | `placements`, `requests` |
-//! | PresenceDB, one per identity | [`open_presence`] | `accounts`, `rosters`, `roster_groups`, `relations`, `blocks`, `parcels` |
+//! | PresenceDB, one per identity | [`open_presence`] | `accounts`, `searchables`, `search_pairs`, `search_fills`, `rosters`, `roster_groups`, `relations`, `blocks`, `parcels` |
 //! | RegisterDB | [`open_register`] | `mails` |
 //!
 //! `docs/DATABASE.md` describes every column.
@@ -47,9 +47,12 @@ mod migrate;
 mod migration;
 mod offline;
 mod placements;
+mod search;
+mod search_index;
 mod settings;
 mod writer;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use address::Address;
@@ -58,18 +61,21 @@ pub use health::Stats;
 pub use migrate::SchemaStatus;
 
 use crate::Stores;
-use crate::error::OpenError;
+use crate::error::{OpenError, StoreError};
 use crate::records::Quotas;
 
 /// [`Placements`](crate::Placements) in RouterDB.
 #[derive(Debug)]
 pub struct SqlPlacements(Database);
 
-/// [`Accounts`](crate::Accounts), [`Contacts`](crate::Contacts) and [`Offline`](crate::Offline) in PresenceDB.
+/// [`Accounts`](crate::Accounts), [`Contacts`](crate::Contacts), [`Search`](crate::Search) and
+/// [`Offline`](crate::Offline) in PresenceDB.
 #[derive(Debug)]
 pub struct SqlPresence {
     database: Database,
     quotas: Quotas,
+    /// Searches take turns: see `search.rs`.
+    searching: tokio::sync::Semaphore,
 }
 
 /// [`MailQueue`](crate::MailQueue) in RegisterDB.
@@ -90,7 +96,16 @@ pub async fn open_router(url: &str) -> Result<SqlPlacements, OpenError> {
 /// See [`OpenError`].
 pub async fn open_presence(url: &str) -> Result<SqlPresence, OpenError> {
     let database = Database::open::<migration::Presence>(url).await?;
-    Ok(SqlPresence { database, quotas: Quotas::default() })
+    search_index::fill(&database).await.map_err(|error| match error {
+        StoreError::Corrupt(why) => OpenError::Foreign { path: shown(url), why },
+        error => OpenError::Unreachable { path: shown(url), why: error.to_string() },
+    })?;
+    Ok(SqlPresence { database, quotas: Quotas::default(), searching: search::turns() })
+}
+
+/// What errors call the database: the URL without its password.
+fn shown(url: &str) -> PathBuf {
+    Address::parse(url).map(|address| address.shown()).unwrap_or_default()
 }
 
 /// Opens RegisterDB, or makes it. See [`open_router`].
@@ -178,6 +193,6 @@ impl SqlPresence {
     /// All stores of a Presence, in this database. Replace [`Stores::offline`] to keep messages elsewhere.
     #[must_use]
     pub fn stores(self: &Arc<Self>) -> Stores {
-        Stores { accounts: self.clone(), contacts: self.clone(), offline: self.clone() }
+        Stores { accounts: self.clone(), contacts: self.clone(), search: self.clone(), offline: self.clone() }
     }
 }

@@ -19,8 +19,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! The traits are `placements`, `accounts`, `contacts`, `offline` and `mail_queue`. Cases use fixed times and drawn-up
-//! ids: nothing depends on the clock. The store must have the default quotas.
+//! The traits are `placements`, `accounts`, `contacts`, `offline`, `mail_queue` and `search`. Cases use fixed times and
+//! drawn-up ids: nothing depends on the clock. The store must have the default quotas. The suite `search` wants an
+//! `Open<Stores>`, because what is found is what accounts and contacts hold.
 
 pub mod accounts;
 pub mod contacts;
@@ -30,6 +31,8 @@ pub mod offline;
 pub mod offline_limits;
 pub mod placements;
 pub mod placements_races;
+pub mod search;
+pub mod search_pages;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -94,6 +97,9 @@ macro_rules! suite {
     };
     (offline, $name:ident, $open:expr) => {
         $crate::offline_cases!($name, $open);
+    };
+    (search, $name:ident, $open:expr) => {
+        $crate::search_cases!($name, $open);
     };
     (mail_queue, $name:ident, $open:expr) => {
         $crate::mail_queue_cases!($name, $open);
@@ -203,6 +209,7 @@ mod tests {
             ("accounts", include_str!("accounts.rs")),
             ("contacts", concat!(include_str!("contacts.rs"), include_str!("contacts_groups.rs"))),
             ("offline", concat!(include_str!("offline.rs"), include_str!("offline_limits.rs"))),
+            ("search", concat!(include_str!("search.rs"), include_str!("search_pages.rs"))),
             ("mail_queue", include_str!("mail_queue.rs")),
         ];
         for (file, source) in files {

@@ -22,6 +22,9 @@ pub struct Model {
     pub last_login: Option<i64>,
     pub failed_attempts: i64,
     pub last_failed: Option<i64>,
+    pub in_search: i16,
+    pub by_email: i16,
+    pub profile_version: i64,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

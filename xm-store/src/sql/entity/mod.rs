@@ -14,3 +14,6 @@ pub(super) mod relation;
 pub(super) mod request;
 pub(super) mod roster;
 pub(super) mod roster_group;
+pub(super) mod search_fill;
+pub(super) mod search_pair;
+pub(super) mod searchable;

@@ -34,11 +34,19 @@ macro_rules! accounts_cases {
                 ids_from_end_to_end_are_kept,
                 an_erased_account_is_gone_and_its_name_free,
             ],
+            accounts_fields: [
+                every_awkward_name_is_found_alone,
+                every_awkward_address_is_kept_byte_for_byte,
+                every_text_of_a_profile_is_kept_byte_for_byte_when_it_is_made_and_when_it_is_changed,
+                every_number_and_time_is_kept_at_its_ends,
+                as_many_are_looked_up_at_once_as_promised_and_no_more,
+                a_creation_refused_changes_neither_account,
+            ],
         );
     };
 }
 
-fn account(user: u64, user_name: &str) -> NewAccount {
+pub(super) fn account(user: u64, user_name: &str) -> NewAccount {
     NewAccount {
         user: UserId(user),
         name: name(user_name),

@@ -39,6 +39,18 @@ macro_rules! contacts_cases {
                 lists_are_sorted_and_separate,
                 an_erased_user_is_on_nobodys_list,
             ],
+            contacts_fields: [
+                every_awkward_name_is_kept_at_both_ends_and_in_blocks,
+                every_display_name_and_greeting_is_kept_byte_for_byte,
+                every_new_display_name_and_group_name_is_kept_byte_for_byte,
+                every_group_name_is_a_group_of_its_own,
+                every_time_is_kept_at_its_ends,
+            ],
+            contacts_retries: [
+                every_change_made_again_changes_nothing,
+                every_change_refused_changes_nothing_at_either_end,
+                what_leaves_a_full_list_makes_room_for_one,
+            ],
             contacts_groups: [
                 groups_are_kept_with_their_buddies,
                 a_group_of_the_same_name_is_the_same_group,

@@ -24,12 +24,17 @@
 //! `Open<Stores>`, because what is found is what accounts and contacts hold.
 
 pub mod accounts;
+pub mod accounts_fields;
 pub mod contacts;
+pub mod contacts_fields;
 pub mod contacts_groups;
+pub mod contacts_retries;
 pub mod mail_queue;
 pub mod offline;
 pub mod offline_limits;
+pub mod offline_paging;
 pub mod placements;
+pub mod placements_fields;
 pub mod placements_races;
 pub mod search;
 pub mod search_pages;
@@ -39,7 +44,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use xmmep::bounded::Text;
-use xmmep::name::UserName;
+use xmmep::name::{Email, UserName};
 use xmmep::types::{MsgId, RequestId, WallTime};
 
 use crate::records::Profile;
@@ -152,6 +157,53 @@ pub const AWKWARD: [&str; 12] = [
     "\u{feff}bom \u{200b}zero\u{200d}width\u{ffff}",
 ];
 
+/// Names that are valid, and break careless stores.
+pub const AWKWARD_NAMES: [&str; 20] = [
+    "o'neil",
+    r#""q""#,
+    "a_b",
+    r"a\b",
+    "--",
+    ";drop",
+    "`x`",
+    "$1?",
+    "{0}:n",
+    "null",
+    "a",
+    "á",
+    "å",
+    "ß",
+    "ss",
+    "李雷",
+    "שלום",
+    "مرحبا",
+    "지훈",
+    "𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎𠜎",
+];
+
+/// Addresses that are valid, and break careless stores. The last one is as long as they get.
+#[must_use]
+pub fn awkward_emails() -> Vec<Email> {
+    let longest = format!("{}@{}", "l".repeat(64), ["d".repeat(63), "e".repeat(63), "f".repeat(61)].join("."));
+    let local = ["o'neil", "a_b", "a%b", "a+b", "`x`", "{x}|~", "$1?", "!#&*/=^", "用户", "ß", "ss", "Ⱥb"];
+    let addresses = local.iter().map(|local| format!("{local}@Example.org")).chain([longest]);
+    addresses.map(|address| Email::new(&address).expect("cases use valid addresses")).collect()
+}
+
+/// What a text field of `N` bytes has to keep byte for byte: [`AWKWARD`] as far as it fits, what a collation takes for the
+/// same, and the longest texts of one-byte and of four-byte characters.
+#[must_use]
+pub fn awkward_fields<const N: usize>() -> Vec<Text<N>> {
+    let merged =
+        ["a", "A", "a ", " a", "á", "a\u{301}", "ss", "ß", "ſ", "\u{1}\u{1b}[0m", "\u{fffe}", "0", "0.0", "NULL"];
+    let longest = ["x".repeat(N), "'".repeat(N), "𠜎".repeat(N / 4), " ".repeat(N), "\u{301}".repeat(N / 2)];
+    let all = AWKWARD.iter().chain(&merged).map(|text| Text::cut(text));
+    all.chain(longest.iter().map(|longest| text(longest))).collect()
+}
+
+/// Times that a store keeps exactly: from the first to the last that databases have in common.
+pub const TIMES: [WallTime; 4] = [WallTime(0), WallTime(1), NOW, WallTime(i64::MAX as u64)];
+
 /// A message id made of a number.
 #[must_use]
 pub fn msg_id(number: u64) -> MsgId {
@@ -205,10 +257,32 @@ mod tests {
     #[test]
     fn every_case_is_listed() {
         let files = [
-            ("placements", concat!(include_str!("placements.rs"), include_str!("placements_races.rs"))),
-            ("accounts", include_str!("accounts.rs")),
-            ("contacts", concat!(include_str!("contacts.rs"), include_str!("contacts_groups.rs"))),
-            ("offline", concat!(include_str!("offline.rs"), include_str!("offline_limits.rs"))),
+            (
+                "placements",
+                concat!(
+                    include_str!("placements.rs"),
+                    include_str!("placements_fields.rs"),
+                    include_str!("placements_races.rs")
+                ),
+            ),
+            ("accounts", concat!(include_str!("accounts.rs"), include_str!("accounts_fields.rs"))),
+            (
+                "contacts",
+                concat!(
+                    include_str!("contacts.rs"),
+                    include_str!("contacts_fields.rs"),
+                    include_str!("contacts_groups.rs"),
+                    include_str!("contacts_retries.rs")
+                ),
+            ),
+            (
+                "offline",
+                concat!(
+                    include_str!("offline.rs"),
+                    include_str!("offline_limits.rs"),
+                    include_str!("offline_paging.rs")
+                ),
+            ),
             ("search", concat!(include_str!("search.rs"), include_str!("search_pages.rs"))),
             ("mail_queue", include_str!("mail_queue.rs")),
         ];
@@ -222,6 +296,29 @@ mod tests {
                 }
             }
             assert!(cases > 0, "{file} has no case");
+        }
+    }
+
+    /// Why no case stores U+0000 in a text: no text of a record can hold it. Bodies of parcels are bytes, and do.
+    #[test]
+    fn no_text_of_a_record_can_hold_nul() {
+        use xmmep::bounded::{PrivateText, Text};
+        use xmmep::name::{Email, UserName};
+        for text in ["\0", "a\0", "\0b", "a\0b"] {
+            assert!(Text::<256>::new(text).is_err() && PrivateText::<8192>::new(text).is_err(), "{text:?}");
+            assert!(UserName::new(text).is_err() && Email::new(&format!("{text}@example.org")).is_err(), "{text:?}");
+            assert!(!Text::<256>::cut(text).contains('\0'), "{text:?}");
+        }
+    }
+
+    /// Every file of cases is in the list above, and so in the list of a suite.
+    #[test]
+    fn every_file_of_cases_is_listed() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/testing");
+        let list = include_str!("mod.rs");
+        for file in std::fs::read_dir(folder).expect("the sources are there") {
+            let file = file.expect("an entry").file_name().into_string().expect("a name");
+            assert!(file == "mod.rs" || list.contains(&format!("include_str!(\"{file}\")")), "{file} is not listed");
         }
     }
 }

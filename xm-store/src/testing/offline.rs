@@ -47,6 +47,13 @@ macro_rules! offline_cases {
                 appends_at_once_are_all_kept_in_order,
                 a_duplicate_at_once_is_stored_once,
             ],
+            offline_paging: [
+                reading_on_misses_nothing_while_others_append_and_settle,
+                pages_end_at_the_byte,
+                bodies_of_every_byte_and_every_size_are_kept,
+                ids_and_times_are_kept_at_their_ends,
+                every_call_made_again_changes_nothing,
+            ],
         );
     };
 }

@@ -38,6 +38,15 @@ macro_rules! placements_cases {
                 housekeeping_removes_what_expired_and_nothing_else,
                 an_erased_user_frees_name_and_address_but_not_the_id,
             ],
+            placements_fields: [
+                every_awkward_name_is_a_name_of_its_own,
+                every_awkward_address_is_an_address_of_its_own,
+                every_text_of_a_form_is_kept_byte_for_byte,
+                every_number_of_a_form_is_kept_at_its_ends,
+                a_home_is_kept_at_both_ends_of_its_numbers,
+                every_change_made_again_gets_the_same_answer_and_changes_nothing,
+                a_registration_refused_reserves_nothing,
+            ],
             placements_races: [
                 of_many_registrations_of_one_name_at_once_one_wins,
                 of_many_registrations_of_one_address_at_once_one_wins,

@@ -53,6 +53,7 @@ macro_rules! search_cases {
                 a_query_reaches_a_thousand_users_and_says_that_there_are_more,
                 a_rare_text_made_of_frequent_pairs_is_found,
                 the_longest_texts_are_found,
+                random_questions_get_the_answers_of_the_reference,
             ],
         );
     };

@@ -12,8 +12,8 @@ use super::search::{ASKER, account, change, create, found, query};
 use super::{Open, at, name, text};
 use crate::Stores;
 use crate::accounts::ProfileChanges;
-use crate::records::{NewAccount, Profile};
-use crate::search::{HITS_MAX, Key, Mode, PAGE_MAX, Query, TEXT_MAX, Total};
+use crate::records::{NewAccount, Person, Profile};
+use crate::search::{Condition, HITS_MAX, Key, Mode, PAGE_MAX, Query, TEXT_MAX, Total};
 
 const NOBODY: [u64; 0] = [];
 
@@ -295,4 +295,80 @@ pub async fn the_longest_texts_are_found(open: &Open<Stores>) {
     for mode in [Mode::Whole, Mode::Prefix, Mode::Part] {
         assert_eq!(found(&stores, Key::Nickname, mode, &ligatures).await, [2], "{mode:?}");
     }
+}
+
+/// Splitmix64: the same users and questions in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// A text of few characters, so that many texts have parts in common.
+    fn text(&mut self, length_max: u64) -> String {
+        const CHARACTERS: [&str; 14] =
+            ["a", "A", "Ａ", "b", "ß", "ss", "é", "e\u{301}", "明", "小", "%", "_", " ", "𠜎"];
+        let characters = (0..=self.below(length_max)).map(|_| CHARACTERS[self.below(14) as usize]);
+        characters.collect()
+    }
+
+    fn changes(&mut self) -> ProfileChanges {
+        ProfileChanges {
+            nickname: (self.below(2) == 0).then(|| text(&self.text(8))),
+            location: (self.below(2) == 0).then(|| text(&self.text(5))),
+            in_search: (self.below(4) == 0).then(|| self.below(2) == 0),
+            by_email: (self.below(2) == 0).then(|| self.below(2) == 0),
+            ..ProfileChanges::default()
+        }
+    }
+
+    fn question(&mut self) -> Query {
+        let keys = [Key::Name, Key::Nickname, Key::Email, Key::Location, Key::NameOrNickname];
+        let mut conditions = Vec::new();
+        while conditions.is_empty() || self.below(3) == 0 && conditions.len() < 5 {
+            let (key, mode) =
+                (keys[self.below(5) as usize], [Mode::Whole, Mode::Prefix, Mode::Part][self.below(3) as usize]);
+            let asked = if key == Key::Email { format!("{}@example.org", self.below(50)) } else { self.text(2) };
+            conditions.extend(Condition::new(key, mode, &asked));
+        }
+        Query::new(UserId(1 + self.below(40)), conditions).expect("one to five conditions")
+    }
+}
+
+pub async fn random_questions_get_the_answers_of_the_reference(open: &Open<Stores>) {
+    const SEED: u64 = 20_261_126;
+    let (stores, reference) = (open.open().await, Stores::memory());
+    let mut random = Random(SEED);
+    for user in 1..=40 {
+        create(&stores, account(user, "")).await;
+        create(&reference, account(user, "")).await;
+    }
+    let mut found = 0;
+    for round in 0..40 {
+        for _ in 0..4 {
+            let (user, changes) = (1 + random.below(40), random.changes());
+            change(&stores, user, changes.clone()).await;
+            change(&reference, user, changes).await;
+        }
+        let (owner, other) = (1 + random.below(40), 1 + random.below(40));
+        let blocked = Person { user: UserId(other), name: name(&format!("0-{other}-0")) };
+        for stores in [&*stores, &reference] {
+            // Nobody blocks himself; that is refused by both.
+            let _ = stores.contacts.block(UserId(owner), &blocked, at(0)).await;
+        }
+        for _ in 0..15 {
+            let (question, after) =
+                (random.question(), [None, Some(UserId(random.below(20)))][random.below(2) as usize]);
+            let expected = reference.search.find(&question, after, 5).await.unwrap();
+            let hits = stores.search.find(&question, after, 5).await.unwrap();
+            assert_eq!(hits, expected, "seed {SEED}, round {round}, behind {after:?}: {question:?}");
+            found += hits.cards.len();
+        }
+    }
+    assert!(found > 200, "only {found} users were found: the questions are too hard");
 }

@@ -119,7 +119,10 @@ async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> R
 }
 
 async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreError> {
-    Ok(Entity::delete_by_id(signed(user.0)).exec(txn).await?.rows_affected > 0)
+    let Some(row) = Entity::find_by_id(signed(user.0)).one(txn).await? else { return Ok(false) };
+    search_index::update(txn, Some(&account(&row)?), None).await?;
+    Entity::delete_by_id(row.user).exec(txn).await?;
+    Ok(true)
 }
 
 #[async_trait]

@@ -48,7 +48,7 @@ pub trait Accounts: Send + Sync {
     /// 0 if there is no such account. Two failures at once count as two.
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError>;
 
-    /// Erases the account: nothing of it is left. Returns whether there was one.
+    /// Erases the account: nothing of it is left, also in what [`Search`](crate::Search) looks at. Returns whether there was one.
     async fn erase(&self, user: UserId) -> Result<bool, StoreError>;
 }
 

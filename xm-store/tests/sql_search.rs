@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use sea_orm::ConnectionTrait;
+use xm_store::accounts::ProfileChanges;
 use xm_store::search::{Condition, Key, Mode, Query, Total};
 use xm_store::sql::{Schema, SqlPresence, open_presence};
 use xm_store::{Accounts, Search};
+use xmmep::bounded::Text;
 use xmmep::types::UserId;
 
 /// More than two batches of the filling.
@@ -23,6 +25,16 @@ async fn execute(directory: &Path, statements: &[&str]) {
         database.execute_unprepared(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
     database.close().await.expect("it closes");
+}
+
+/// How many rows a table has.
+async fn rows(directory: &Path, table: &str) -> i64 {
+    let database = sea_orm::Database::connect(url(directory)).await.expect("SQLite opens it");
+    let count =
+        sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, format!("SELECT COUNT(*) AS n FROM {table}"));
+    let row = database.query_one_raw(count).await.expect("an answer").expect("a row");
+    database.close().await.expect("it closes");
+    row.try_get("", "n").expect("a number")
 }
 
 /// A database as the first step of the schema left it, with users.
@@ -106,6 +118,32 @@ async fn a_filling_cut_short_goes_on_at_the_next_start() {
     let store = open_presence(&url(directory.path())).await.expect("it opens");
     check(&store).await;
     store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_and_erased_leaves_nothing_in_the_index() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    old_database(directory.path()).await;
+    execute(directory.path(), &["DELETE FROM accounts WHERE user > 40"]).await;
+    let store = open_presence(&url(directory.path())).await.expect("it opens");
+    for user in 1..=40 {
+        for (nickname, in_search) in [("Annabel Lee", None), ("Ａnna ¼ 小明", Some(user % 2 == 0)), ("", None)] {
+            let nickname = Some(Text::cut(nickname));
+            let changes =
+                ProfileChanges { nickname, in_search, location: Some(Text::cut("São Paulo")), ..Default::default() };
+            store.update_profile(UserId(user), &changes).await.expect("it is made").expect("the user is there");
+        }
+    }
+    store.close().await;
+    assert!(rows(directory.path(), "search_pairs").await > 0, "some are still to be found");
+    // One cannot be read any more, and goes all the same.
+    execute(directory.path(), &["UPDATE accounts SET name = 'two words' WHERE user = 8"]).await;
+    let store = open_presence(&url(directory.path())).await.expect("it opens");
+    for user in 1..=40 {
+        assert!(store.erase(UserId(user)).await.expect("it is made"));
+    }
+    store.close().await;
+    assert_eq!((rows(directory.path(), "searchables").await, rows(directory.path(), "search_pairs").await), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -119,10 +119,8 @@ async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> R
 }
 
 async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreError> {
-    let Some(row) = Entity::find_by_id(signed(user.0)).one(txn).await? else { return Ok(false) };
-    search_index::update(txn, Some(&account(&row)?), None).await?;
-    Entity::delete_by_id(row.user).exec(txn).await?;
-    Ok(true)
+    search_index::erase(txn, signed(user.0)).await?;
+    Ok(Entity::delete_by_id(signed(user.0)).exec(txn).await?.rows_affected > 0)
 }
 
 #[async_trait]

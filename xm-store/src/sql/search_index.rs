@@ -69,6 +69,15 @@ pub(super) async fn update(
     replace(txn, user, before.and_then(Folded::of).as_ref(), after.and_then(Folded::of).as_ref()).await
 }
 
+/// Takes a user out of the index, by what the index itself holds: also one whose account cannot be read any more.
+pub(super) async fn erase(txn: &DatabaseTransaction, user: i64) -> Result<(), StoreError> {
+    let Some(row) = searchable::Entity::find_by_id(user).one(txn).await? else { return Ok(()) };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (name, nickname, location) = (text(&row.name), text(&row.nickname), text(&row.location));
+    let before = Folded { name, nickname, location, email: row.email.as_deref().map(text) };
+    replace(txn, user, Some(&before), None).await
+}
+
 async fn replace(
     txn: &DatabaseTransaction,
     user: i64,

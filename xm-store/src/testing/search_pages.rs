@@ -81,6 +81,22 @@ pub async fn a_changed_profile_is_found_by_its_new_values_alone(open: &Open<Stor
     assert_eq!(found(&stores, Key::Name, Mode::Part, "-1-").await, [1], "the name is as it was");
 }
 
+pub async fn an_erased_user_is_found_no_more(open: &Open<Stores>) {
+    let stores = open.open().await;
+    create(&stores, account(1, "Annabel Lee")).await;
+    create(&stores, account(2, "Annabel")).await;
+    assert!(stores.accounts.erase(UserId(1)).await.unwrap());
+    for (mode, text) in [(Mode::Whole, "annabel lee"), (Mode::Prefix, "annabel l"), (Mode::Part, "lee")] {
+        assert_eq!(found(&stores, Key::Nickname, mode, text).await, NOBODY, "{mode:?}");
+    }
+    assert_eq!(found(&stores, Key::Nickname, Mode::Part, "bel").await, [2]);
+    drop(stores);
+    let stores = open.open().await;
+    create(&stores, account(1, "Bella")).await;
+    assert_eq!(found(&stores, Key::Nickname, Mode::Part, "bel").await, [1, 2]);
+    assert_eq!(found(&stores, Key::Nickname, Mode::Part, "lee").await, NOBODY);
+}
+
 pub async fn a_change_leaves_alone_what_it_does_not_name(open: &Open<Stores>) {
     let stores = open.open().await;
     let profile = Profile {

@@ -23,8 +23,8 @@
 //!
 //! A change that returned is committed and flushed. Changes wait in one queue per database and are committed in groups, so
 //! a hundred callers pay for one flush. They behave as if one came after the other, also when several processes use a
-//! database. Queues are bounded ([`StoreError::Busy`](crate::StoreError::Busy)), every call ends within some seconds
-//! ([`StoreError::Unavailable`](crate::StoreError::Unavailable)), and after an outage the next call finds new connections.
+//! database. Queues are bounded ([`StoreError::Busy`]), every call ends within some seconds
+//! ([`StoreError::Unavailable`]), and after an outage the next call finds new connections.
 //!
 //! Each database is brought to the newest schema when it is opened, by one process at a time. One of a newer version, of
 //! another role, of another program, or a file that is no database is refused, by name.

@@ -1,4 +1,4 @@
-//! Cases of [`Accounts`](crate::Accounts): every field at its ends, and limits.
+//! Cases of [`Accounts`]: every field at its ends, and limits.
 
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]

@@ -1,4 +1,4 @@
-//! Cases of [`Contacts`](crate::Contacts): every change made again, every change refused.
+//! Cases of [`Contacts`]: every change made again, every change refused.
 
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]

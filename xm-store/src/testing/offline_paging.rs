@@ -1,4 +1,4 @@
-//! Cases of [`Offline`](crate::Offline): reading while others write, bodies and numbers at their ends, calls made again.
+//! Cases of [`Offline`]: reading while others write, bodies and numbers at their ends, calls made again.
 
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]

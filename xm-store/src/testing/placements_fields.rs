@@ -1,4 +1,4 @@
-//! Cases of [`Placements`](crate::Placements): every field at its ends.
+//! Cases of [`Placements`]: every field at its ends.
 
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]

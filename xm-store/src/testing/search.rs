@@ -41,7 +41,6 @@ macro_rules! search_cases {
             ],
             search_pages: [
                 a_new_user_is_found_at_once,
-                an_erased_user_is_not_found_any_more,
                 a_changed_profile_is_found_by_its_new_values_alone,
                 an_erased_user_is_found_no_more,
                 a_change_leaves_alone_what_it_does_not_name,

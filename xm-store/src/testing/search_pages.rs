@@ -52,16 +52,6 @@ pub async fn a_new_user_is_found_at_once(open: &Open<Stores>) {
     assert_eq!(found(&stores, Key::Nickname, Mode::Prefix, "b").await, NOBODY);
 }
 
-pub async fn an_erased_user_is_not_found_any_more(open: &Open<Stores>) {
-    let stores = open.open().await;
-    create(&stores, account(1, "ann")).await;
-    create(&stores, account(2, "anna")).await;
-    assert!(stores.accounts.erase(UserId(1)).await.expect("an answer"));
-    assert_eq!(found(&stores, Key::Nickname, Mode::Part, "nn").await, [2]);
-    create(&stores, account(1, "bob")).await;
-    assert_eq!(found(&stores, Key::Nickname, Mode::Part, "nn").await, [2], "nothing of it is left");
-}
-
 pub async fn a_changed_profile_is_found_by_its_new_values_alone(open: &Open<Stores>) {
     let stores = open.open().await;
     create(&stores, account(1, "Annabel Lee")).await;

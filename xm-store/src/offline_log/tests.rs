@@ -3,6 +3,7 @@
 mod check;
 mod cursor;
 mod erase;
+mod kill_points;
 mod stopped;
 mod vectors;
 

@@ -121,6 +121,13 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child process that was forked and has not closed its copy yet.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The error of an operation on this file.
 pub(super) fn unreachable(path: &Path, error: &io::Error) -> OpenError {
     OpenError::Unreachable { path: path.to_owned(), why: error.to_string() }

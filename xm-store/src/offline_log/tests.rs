@@ -305,8 +305,16 @@ fn the_files_belong_to_their_owner_alone() {
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
     let log = OfflineLog::open(&path, small()).unwrap();
     block_on(append(&log, 1..3));
-    let files = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-    for file in files.chain([path.clone()]) {
+    drop(log);
+    // Somebody has opened them to all meanwhile.
+    for file in std::fs::read_dir(&path).unwrap() {
+        std::fs::set_permissions(file.unwrap().path(), PermissionsExt::from_mode(0o666)).unwrap();
+    }
+    let log = OfflineLog::open(&path, small()).unwrap();
+    block_on(append(&log, 3..4));
+    let files: Vec<_> = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 3, "a lock, and a segment of each run");
+    for file in files.into_iter().chain([path.clone()]) {
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", file.display());
     }

@@ -174,6 +174,60 @@ fn a_run_cut_at_any_byte_brings_its_parcels_back_or_none() {
 }
 
 #[test]
+fn any_sectors_of_a_last_batch_with_runs_may_be_missing() {
+    let (mut bytes, starts) = three_batches();
+    bytes.truncate(starts[3]);
+    let header = Header::decode(&bytes).unwrap();
+    let large = |number| Parcel { body: vec![number as u8; 450], ..parcel(number) };
+    let parcels: Vec<_> = (4..8).map(large).collect();
+    let record = |one: &'static Parcel| format::Record::Parcel {
+        to: BOB,
+        place: Place(one.sent.0),
+        id: id(one),
+        sent: one.sent,
+        body: &one.body,
+    };
+    let parcels: &'static [Parcel] = parcels.leak();
+    let run = |first, last| format::Record::Run {
+        to: BOB,
+        first: Place(first),
+        last: Place(last),
+        at: AT,
+        level: Level::Read,
+    };
+    // In an order that every prefix shows: a parcel, a run over what was there before, and so on.
+    let batch = [
+        record(&parcels[0]),
+        run(1, 2),
+        record(&parcels[1]),
+        run(3, 4),
+        record(&parcels[2]),
+        record(&parcels[3]),
+        run(5, 6),
+    ];
+    let prefixes: [&[u64]; 8] = [&[1, 2, 3], &[1, 2, 3, 4], &[3, 4], &[3, 4, 5], &[5], &[5, 6], &[5, 6, 7], &[7]];
+    format::encode_batch(&batch, header.stamp, 3, &mut bytes);
+    let first_sector = starts[3].div_ceil(512);
+    let sectors = bytes.len().div_ceil(512) - first_sector;
+    assert!((4..10).contains(&sectors));
+    let mut seen = std::collections::BTreeSet::new();
+    for kept in 0..1_u32 << sectors {
+        let mut torn = bytes.clone();
+        for sector in (0..sectors).filter(|sector| kept & 1 << sector == 0) {
+            let start = (first_sector + sector) * 512;
+            let end = torn.len().min(start + 512);
+            torn[start..end].fill(0);
+        }
+        let (parcels, recovery, _) = reopened(&torn).unwrap();
+        let found = numbers(&parcels);
+        assert!(prefixes.contains(&&found[..]), "kept {kept:b}: {found:?}");
+        assert_eq!(recovery.damage, [], "kept {kept:b}");
+        seen.insert(found);
+    }
+    assert!(seen.len() > 3, "{seen:?}");
+}
+
+#[test]
 fn a_parcel_left_over_from_a_failed_write_does_not_come_back_once_the_same_one_is_settled() {
     // A write that failed half-way left parcel 2 at place 2; it came again, got place 3, and was confirmed in a run.
     let mut index = Index::default();

@@ -1,8 +1,8 @@
 //! A flush that fails: the log stops, reads the disk again by itself, and trusts nothing the disk may not have.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::Receiver;
+use std::sync::{Condvar, Mutex};
 
 use super::*;
 
@@ -242,4 +242,50 @@ static GONE: AtomicBool = AtomicBool::new(false);
 
 fn sync_of_the_gone(file: &File) -> std::io::Result<()> {
     if GONE.swap(false, Ordering::SeqCst) { Err(std::io::Error::other("EIO")) } else { file.sync_data() }
+}
+
+/// Whether the disk does nothing.
+static STUCK: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+fn set_stuck(is_stuck: bool) {
+    *STUCK.0.lock().unwrap() = is_stuck;
+    STUCK.1.notify_all();
+}
+
+fn stuck_sync(file: &File) -> std::io::Result<()> {
+    let _moves = STUCK.1.wait_while(STUCK.0.lock().unwrap(), |is_stuck| *is_stuck).unwrap();
+    file.sync_data()
+}
+
+#[test]
+fn while_the_disk_does_nothing_so_many_calls_wait_and_no_more() {
+    let directory = scratch();
+    let calls = disk::Calls { sync: stuck_sync, ..disk::Calls::REAL };
+    let quotas = Quotas { messages: 100_000, bytes: 100_000_000, messages_per_sender: 100_000 };
+    let log = OfflineLog::open_with(directory.path(), Options { quotas, ..small() }, Box::new(|_| {}), calls).unwrap();
+    let log = Arc::new(log);
+    block_on(async {
+        append(&log, 1..2).await;
+        set_stuck(true);
+        let mut refused = 0;
+        let mut waiting = Vec::new();
+        for number in 2..20_002 {
+            let mut call = Box::pin(log.append(BOB, vec![parcel(number)]));
+            // Once: that hands it over, or is told at once that too many wait.
+            match std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await {
+                std::task::Poll::Pending => waiting.push(call),
+                std::task::Poll::Ready(answer) => {
+                    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+                    refused += 1;
+                }
+            }
+        }
+        set_stuck(false);
+        // Those in the queue, and one batch that the thread had taken before it stuck.
+        assert!(waiting.len() >= JOBS_MAX && refused > 0, "{} wait, {refused} refused", waiting.len());
+        assert_eq!(waiting.len() + refused, 20_000);
+        for call in waiting {
+            assert!(matches!(call.await.unwrap()[..], [Appended::Stored(_)]));
+        }
+    });
 }

@@ -1,0 +1,89 @@
+//! The power goes while a victim appends: what was not flushed is gone, and what was answered with `Stored` is there, once,
+//! in order. On ext4 in a file; needs root.
+//!
+//! `XM_POWER_CUTS=1000 cargo test -p xm-store --features offline-log --test power_loss` cuts more often than usual. What
+//! this cannot show: a disk that lies about having flushed.
+#![cfg(all(target_os = "linux", feature = "offline-log"))]
+
+#[path = "common/loop_disk.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod loop_disk;
+#[path = "common/need.rs"]
+mod need;
+#[path = "common/victim.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod victim;
+
+use loop_disk::Disk;
+use victim::{Ledger, Victim};
+
+/// How often the power goes.
+const CUTS: u64 = 10;
+
+/// A disk whose power can be cut, where the machine allows one.
+fn disk(test: &str) -> Option<Disk> {
+    let missing = need::not_root().or_else(|| need::missing_program(&["mkfs.ext4", "mount", "umount", "perl"]));
+    let disk = missing.map_or_else(Disk::ext4, Err);
+    need::need(test, "power_loss", disk.as_ref().err().cloned()).then(|| disk.expect("checked"))
+}
+
+#[test]
+fn what_was_flushed_stays_and_what_was_not_is_gone() {
+    let Some(mut disk) = disk("what_was_flushed_stays_and_what_was_not_is_gone") else { return };
+    let path = |name| disk.path().join(name);
+    std::fs::write(path("flushed"), b"here").unwrap();
+    std::fs::File::open(path("flushed")).unwrap().sync_all().unwrap();
+    std::fs::File::open(disk.path()).unwrap().sync_all().unwrap();
+    std::fs::write(path("not"), b"here").unwrap();
+    // Into room that was there before, as the log does it.
+    let file = std::fs::OpenOptions::new().write(true).open(path("flushed")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"gone", 0).unwrap();
+    drop(file);
+    disk.cut_power().unwrap();
+    disk.unmount().unwrap();
+    disk.mount().unwrap();
+    assert_eq!(std::fs::read(disk.path().join("flushed")).unwrap(), b"here");
+    assert!(
+        std::fs::read(disk.path().join("not")).is_ok_and(|bytes| bytes.is_empty()) || !disk.path().join("not").exists()
+    );
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_stored() {
+    let Some(mut disk) = disk("a_power_cut_loses_nothing_that_was_stored") else { return };
+    let directory = disk.path().join("offline");
+    let mut ledger = Ledger::default();
+    let cuts = need::setting("XM_POWER_CUTS", CUTS);
+    for cut in 0..cuts {
+        let mut victim = Victim::start(&directory, ledger.next(), &[]);
+        victim.wait_for_many("stored", 1 + (cut * 29 % 120) as usize);
+        disk.cut_power().unwrap();
+        if cut % 2 == 0 {
+            // The log meets the dead disk, and tries to open it again: nothing is answered with `Stored` by that.
+            victim.wait_for("event:stopped");
+            if cut % 4 == 0 {
+                victim.wait_for("event:still-stopped");
+            }
+        }
+        ledger.take(&victim.kill());
+        disk.unmount().unwrap();
+        disk.mount().unwrap();
+        // Every third time the next victim finds what the cut left, and is cut in its turn.
+        if cut % 3 != 2 || cut + 1 == cuts {
+            ledger.compare(&directory, &format!("cut {cut}"));
+        }
+        make_room(&directory, &mut ledger);
+    }
+    let (stored, _) = ledger.counts();
+    assert!(stored > 20 * cuts, "only {stored} parcels were stored");
+}
+
+/// Begins a new log before the disk is full: what is in this one has been compared.
+fn make_room(directory: &std::path::Path, ledger: &mut Ledger) {
+    let files = std::fs::read_dir(directory).expect("the log").flatten().filter_map(|entry| entry.metadata().ok());
+    if files.map(|file| file.len()).sum::<u64>() > 24 * 1024 * 1024 {
+        ledger.compare(directory, "before the next log");
+        std::fs::remove_dir_all(directory).expect("it goes");
+        ledger.begin_again();
+    }
+}

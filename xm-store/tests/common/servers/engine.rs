@@ -62,6 +62,8 @@ impl Engine {
         match self {
             Self::MariaDb => maker
                 .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+                // Not in /tmp: each start removes the temporary tables of every other server there.
+                .arg(option("--tmpdir=", place.path()))
                 .arg(option("--datadir=", &place.data())),
             Self::Postgres => maker
                 .args(["--username=admin", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])

@@ -1,7 +1,9 @@
 //! What the tests of this crate share: real database servers, and means to break the road to them.
 #![allow(dead_code, unreachable_pub, reason = "shared: every user takes another part")]
 
+pub mod proxy;
 pub mod servers;
+pub mod wire;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -1,6 +1,7 @@
 //! What the tests of this crate share: real database servers, and means to break the road to them.
 #![allow(dead_code, unreachable_pub, reason = "shared: every user takes another part")]
 
+pub mod liar;
 pub mod proxy;
 pub mod servers;
 pub mod wire;
@@ -34,4 +35,11 @@ pub fn random<const N: usize>() -> [u8; N] {
     let mut source = std::fs::File::open("/dev/urandom").expect("the system has randomness");
     source.read_exact(&mut bytes).expect("and enough of it");
     bytes
+}
+
+/// The most memory this process has ever had, in bytes.
+pub fn memory_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("it tells the peak");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("in KiB") * 1024
 }

@@ -135,7 +135,9 @@ fn sqlite_options(sqlite: SqliteConnectOptions, path: &Path) -> SqliteConnectOpt
 fn isolation(purpose: Use) -> &'static str {
     match purpose {
         Use::Write => "SERIALIZABLE",
-        Use::Read | Use::Migrate => "REPEATABLE READ",
+        Use::Read => "REPEATABLE READ",
+        // Who has waited for another process must see what that has done, and not the moment he began to wait.
+        Use::Migrate => "READ COMMITTED",
     }
 }
 

@@ -45,7 +45,8 @@ pub trait Accounts: Send + Sync {
     async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError>;
 
     /// Notes a failed login at `at`. Returns how many there have been since the last good one, this one included;
-    /// 0 if there is no such account. Two failures at once count as two.
+    /// 0 if there is no such account. Two failures at once count as two; so may one whose call is repeated after an error,
+    /// for they cannot be told apart.
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError>;
 
     /// Erases the account: nothing of it is left, also in what [`Search`](crate::Search) looks at. Returns whether there was one.

@@ -23,7 +23,8 @@ pub trait MailQueue: Send + Sync {
     /// A relay has taken the mail. Its text is erased. A mail that no longer waits stays as it is.
     async fn sent(&self, id: RequestId, at: WallTime) -> Result<(), StoreError>;
 
-    /// A relay has put us off: not before `due`. Counts an attempt. A mail that no longer waits stays as it is.
+    /// A relay has put us off: not before `due`. Counts an attempt, unless the mail is put off until then already: a call
+    /// repeated after an error counts once. A mail that no longer waits stays as it is.
     async fn retry_at(&self, id: RequestId, due: WallTime, reason: &Text<256>) -> Result<(), StoreError>;
 
     /// The mail is given up. Its text is erased. A mail that no longer waits stays as it is.

@@ -54,7 +54,9 @@ impl MailQueue for MemoryMailQueue {
     }
 
     async fn retry_at(&self, id: RequestId, again: WallTime, why: &Text<256>) -> Result<(), StoreError> {
-        if let Some((_, MailState::Waiting { attempts, due, reason })) = lock(&self.0).get_mut(&id) {
+        if let Some((_, MailState::Waiting { attempts, due, reason })) = lock(&self.0).get_mut(&id)
+            && *due != again
+        {
             *attempts = attempts.saturating_add(1);
             *due = again;
             *reason = why.clone();

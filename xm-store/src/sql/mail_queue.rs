@@ -64,6 +64,7 @@ async fn retry_at(txn: &DatabaseTransaction, note: &Note) -> Result<(), StoreErr
         .col_expr(Column::Reason, Expr::value(note.reason.as_str()))
         .filter(Column::Id.eq(note.id.0.to_vec()))
         .filter(Column::State.eq(WAITING))
+        .filter(Column::Due.ne(millis(note.at)))
         .exec(txn)
         .await?;
     Ok(())

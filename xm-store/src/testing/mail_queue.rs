@@ -72,6 +72,8 @@ pub async fn a_mail_put_off_waits_for_its_time(open: &Open<dyn MailQueue>) {
     store.enqueue(mail(1, at(0))).await.unwrap();
     store.retry_at(request_id(1), at(60), &text("450 later")).await.unwrap();
     store.retry_at(request_id(1), at(120), &text("421 busy")).await.unwrap();
+    // Repeated, because the answer was lost.
+    store.retry_at(request_id(1), at(120), &text("421 busy")).await.unwrap();
     drop(store);
     let store = open.open().await;
     assert_eq!(due(&*store, at(119), 10).await, [0_u64; 0]);

@@ -136,6 +136,11 @@ impl Proxy {
         *self.shared.armed.lock().expect("no trigger panics") = Some((Box::new(trigger), fault));
     }
 
+    /// Whether the fault is still to come.
+    pub fn is_armed(&self) -> bool {
+        self.shared.armed.lock().expect("no trigger panics").is_some()
+    }
+
     /// Takes the fault away again. Returns whether it had come to pass.
     pub fn disarm(&self) -> bool {
         self.shared.armed.lock().expect("no trigger panics").take().is_none()

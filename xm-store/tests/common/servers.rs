@@ -133,6 +133,11 @@ impl Server {
         self.url_at(self.port, database)
     }
 
+    /// What no error and no log may show.
+    pub fn password(&self) -> String {
+        self.password.clone()
+    }
+
     /// The same through something that listens on another port of 127.0.0.1.
     pub fn url_at(&self, port: u16, database: &str) -> String {
         self.engine.url("messenger", &self.password, port, database)

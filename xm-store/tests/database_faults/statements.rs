@@ -1,0 +1,147 @@
+//! A connection is lost at every single statement, before or after the server has run it. The caller repeats its call,
+//! and in the end everything is as if nothing had happened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use xm_store::memory::{MemoryMailQueue, MemoryPlacements};
+use xm_store::sql::{SqlPresence, open_presence, open_register, open_router};
+use xm_store::{MailQueue, Placements, Stores};
+
+use super::scenario::{self, Step};
+use super::{again, on_each_engine};
+use crate::common::proxy::{Fault, Proxy};
+use crate::common::servers::Server;
+
+/// Scenarios at once, each in a database of its own.
+const WORKERS: usize = 12;
+/// More statements than a scenario has.
+const STATEMENTS_MAX: usize = 1_000;
+
+on_each_engine!(
+    router_bears_the_loss_of_a_connection_at_every_statement,
+    presence_bears_the_loss_of_a_connection_at_every_statement,
+    register_bears_the_loss_of_a_connection_at_every_statement,
+);
+
+/// The faults of the `n`-th statement.
+fn faults(n: usize) -> [Fault; 3] {
+    [Fault::Before, Fault::After, if n.is_multiple_of(2) { Fault::BeforeAll } else { Fault::AfterAll }]
+}
+
+/// What is the same in all scenarios.
+#[derive(Default)]
+struct Walk {
+    next: AtomicUsize,
+    is_over: AtomicBool,
+    struck: AtomicUsize,
+}
+
+impl Walk {
+    /// The next statement and fault, until a scenario went through without being struck.
+    fn next(&self) -> Option<(usize, Fault)> {
+        if self.is_over.load(Ordering::SeqCst) {
+            return None;
+        }
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        let n = number / 3 + 1;
+        assert!(n < STATEMENTS_MAX, "the fault strikes for ever");
+        Some((n, faults(n)[number % 3].clone()))
+    }
+
+    /// Takes the steps, one of which meets the fault. All others are answered as expected.
+    async fn take(&self, proxy: &Proxy, steps: &[Step], expected: &[String], n: usize, fault: &Fault) {
+        proxy.at(n, fault.clone());
+        let mut met = None;
+        for (step, expected) in steps.iter().zip(expected) {
+            let what = format!("{}, {fault:?} statement {n}", step.name);
+            let answer = again(&what, || (step.call)()).await;
+            if met.is_none() && !proxy.is_armed() {
+                met = Some(step.name);
+                continue;
+            }
+            assert_eq!(answer, *expected, "{what}; struck in {met:?}");
+        }
+        if met.is_some() {
+            self.struck.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.is_over.store(true, Ordering::SeqCst);
+        }
+        proxy.disarm();
+    }
+
+    /// Every statement was met.
+    fn assert_walked(&self, statements_min: usize) {
+        let struck = self.struck.load(Ordering::SeqCst);
+        assert!(struck >= 3 * statements_min, "only {struck} faults struck");
+    }
+}
+
+/// What an undisturbed run answers.
+async fn answers(steps: &[Step]) -> Vec<String> {
+    let mut answers = Vec::new();
+    for step in steps {
+        answers.push((step.call)().await.expect("memory fails never"));
+    }
+    answers
+}
+
+macro_rules! walk {
+    ($server:expr, $role:literal, $open:path, $scenario:path, $state:path, $memory:expr, $as_store:expr, $min:literal) => {{
+        let walk = Arc::new(Walk::default());
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..WORKERS {
+            let walk = walk.clone();
+            let server: &'static Server = $server;
+            workers.spawn(async move {
+                let database = server.database($role);
+                let undisturbed = $as_store($open(&database.url()).await.expect("it opens"));
+                let proxy = Proxy::of(server).await;
+                let store = $as_store($open(&server.url_at(proxy.port(), database.name())).await.expect("it opens"));
+                for run in 1.. {
+                    let Some((n, fault)) = walk.next() else { return };
+                    let memory = $memory;
+                    let expected = answers(&$scenario(&memory, run)).await;
+                    walk.take(&proxy, &$scenario(&store, run), &expected, n, &fault).await;
+                    assert_eq!($state(&undisturbed, run).await, $state(&memory, run).await, "{fault:?} {n}");
+                }
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.expect("a walk goes through");
+        }
+        walk.assert_walked($min);
+    }};
+}
+
+async fn router_bears_the_loss_of_a_connection_at_every_statement(server: &'static Server) {
+    let memory = || Arc::new(MemoryPlacements::default()) as Arc<dyn Placements>;
+    let store = |store| Arc::new(store) as Arc<dyn Placements>;
+    async fn state(store: &Arc<dyn Placements>, run: u64) -> String {
+        scenario::router_state(&**store, run).await
+    }
+    walk!(server, "RouterDB", open_router, scenario::router, state, memory(), store, 20);
+}
+
+async fn presence_bears_the_loss_of_a_connection_at_every_statement(server: &'static Server) {
+    let store = |store: SqlPresence| Arc::new(store).stores();
+    walk!(
+        server,
+        "PresenceDB_C1P1",
+        open_presence,
+        scenario::presence,
+        scenario::presence_state,
+        Stores::memory(),
+        store,
+        60
+    );
+}
+
+async fn register_bears_the_loss_of_a_connection_at_every_statement(server: &'static Server) {
+    let memory = || Arc::new(MemoryMailQueue::default()) as Arc<dyn MailQueue>;
+    let store = |store| Arc::new(store) as Arc<dyn MailQueue>;
+    async fn state(store: &Arc<dyn MailQueue>, run: u64) -> String {
+        scenario::register_state(&**store, run).await
+    }
+    walk!(server, "RegisterDB", open_register, scenario::register, state, memory(), store, 15);
+}

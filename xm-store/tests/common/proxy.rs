@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use xmmep::sample::Sampler;
+
 use super::servers::{Engine, Server};
 use super::wire::{Kind, Request, Requests};
 
@@ -46,6 +48,8 @@ pub enum Fault {
     Answer(Vec<u8>),
     /// The same, and the connection is closed.
     LastWords(Vec<u8>),
+    /// The answer arrives damaged, in a way that the number decides; what follows is passed on.
+    Damaged(u64),
 }
 
 type Trigger = Box<dyn FnMut(&Request) -> bool + Send>;
@@ -249,6 +253,14 @@ impl Shared {
             server.read_exact(&mut first).await?;
         }
         match fault {
+            Fault::Damaged(seed) => {
+                server.write_all(bytes).await?;
+                let mut answer = vec![0; 64 * 1024];
+                let read = server.read(&mut answer).await?;
+                answer.truncate(read);
+                client.write_all(&damaged(answer, seed)).await?;
+                tokio::io::copy_bidirectional(client, server).await?;
+            }
             Fault::BeforeAll | Fault::AfterAll => self.cuts.send_modify(|cuts| *cuts += 1),
             Fault::Answer(answer) => {
                 client.write_all(&answer).await?;
@@ -260,4 +272,24 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// Bits turned, bytes lost, doubled or invented, numbers made huge: a few of these at places that the seed decides.
+fn damaged(mut bytes: Vec<u8>, seed: u64) -> Vec<u8> {
+    let mut sampler = Sampler::new(seed);
+    for _ in 0..=sampler.up_to(3) {
+        let Some(last) = bytes.len().checked_sub(1) else { break };
+        let at = sampler.up_to(last);
+        let end = (at + 1 + sampler.up_to(7)).min(bytes.len());
+        match sampler.up_to(6) {
+            0 => bytes[at] ^= 1 << sampler.up_to(7),
+            1 => bytes[at..end].fill(0xff),
+            2 => bytes[at..end].fill(0),
+            3 => drop(bytes.drain(at..end)),
+            4 => bytes.truncate(at),
+            5 => bytes.splice(at..at, sampler.bytes::<8>()).for_each(drop),
+            _ => bytes.extend_from_within(at..end),
+        }
+    }
+    bytes
 }

@@ -115,7 +115,7 @@ fn sqlite_path(url: &str) -> PathBuf {
     PathBuf::from(rest.strip_prefix("//").unwrap_or(rest))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     // An absolute path in place of a host is a socket.
     host.starts_with('/')

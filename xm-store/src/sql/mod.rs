@@ -49,6 +49,7 @@ mod offline;
 mod placements;
 mod search;
 mod search_index;
+mod server;
 mod settings;
 mod writer;
 
@@ -59,6 +60,7 @@ use address::Address;
 use database::Database;
 pub use health::Stats;
 pub use migrate::SchemaStatus;
+pub use server::{BadServer, Server};
 
 use crate::Stores;
 use crate::error::{OpenError, StoreError};

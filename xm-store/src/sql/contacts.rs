@@ -31,7 +31,7 @@ fn state(row: &Model) -> Result<BuddyState, StoreError> {
     }
 }
 
-fn entry(row: &Model) -> Result<BuddyEntry, StoreError> {
+pub(super) fn entry(row: &Model) -> Result<BuddyEntry, StoreError> {
     Ok(BuddyEntry {
         buddy: person(row.buddy, &row.buddy_name)?,
         group: GroupId(number(row.group_id, "a group id")?),

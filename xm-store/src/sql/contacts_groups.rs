@@ -59,7 +59,7 @@ pub(super) async fn check(txn: &DatabaseTransaction, owner: UserId, group: Group
     Err(RosterRefusal::NoSuchGroup(group).into())
 }
 
-fn group(row: &Model) -> Result<Group, StoreError> {
+pub(super) fn group(row: &Model) -> Result<Group, StoreError> {
     let name = std::str::from_utf8(&row.name).map_err(corrupt)?;
     Ok(Group { group: GroupId(number(row.group_id, "a group id")?), name: text(name)? })
 }

@@ -18,7 +18,7 @@ const WAITING: i16 = 0;
 const SENT: i16 = 1;
 const FAILED: i16 = 2;
 
-fn mail(row: &Model) -> Result<(Mail, u32), StoreError> {
+pub(super) fn mail(row: &Model) -> Result<(Mail, u32), StoreError> {
     let mail = Mail {
         id: RequestId(bytes(&row.id, "a mail id")?),
         to: email(&row.recipient)?,
@@ -27,6 +27,16 @@ fn mail(row: &Model) -> Result<(Mail, u32), StoreError> {
         created: wall(row.created)?,
     };
     Ok((mail, number(row.attempts, "attempts")?))
+}
+
+pub(super) fn state(row: &Model) -> Result<MailState, StoreError> {
+    let (at, reason) = (wall(row.due)?, text(&row.reason)?);
+    match row.state {
+        WAITING => Ok(MailState::Waiting { attempts: number(row.attempts, "attempts")?, due: at, reason }),
+        SENT => Ok(MailState::Sent { at }),
+        FAILED => Ok(MailState::Failed { at, reason }),
+        other => Err(corrupt(format_args!("the state {other} of a mail"))),
+    }
 }
 
 async fn enqueue(txn: &DatabaseTransaction, row: &Model) -> Result<(), StoreError> {
@@ -127,14 +137,7 @@ impl MailQueue for SqlMailQueue {
     }
 
     async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError> {
-        let Some(row) = Entity::find_by_id(id.0.to_vec()).one(&self.0.reader()?).await? else { return Ok(None) };
-        let (at, reason) = (wall(row.due)?, text(&row.reason)?);
-        Ok(Some(match row.state {
-            WAITING => MailState::Waiting { attempts: number(row.attempts, "attempts")?, due: at, reason },
-            SENT => MailState::Sent { at },
-            FAILED => MailState::Failed { at, reason },
-            other => return Err(corrupt(format_args!("the state {other} of a mail"))),
-        }))
+        Entity::find_by_id(id.0.to_vec()).one(&self.0.reader()?).await?.as_ref().map(state).transpose()
     }
 
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {

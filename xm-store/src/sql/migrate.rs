@@ -64,7 +64,7 @@ pub(super) async fn status<M: Steps>(address: &Address) -> Result<SchemaStatus, 
     Ok(SchemaStatus { applied, pending })
 }
 
-fn known<M: Steps>() -> Vec<String> {
+pub(super) fn known<M: Steps>() -> Vec<String> {
     M::migrations().iter().map(|step| step.name().to_owned()).collect()
 }
 
@@ -120,7 +120,7 @@ async fn unlock(txn: &DatabaseTransaction) {
 }
 
 /// The steps that a database has. Refuses what is not ours, or not yet known to us.
-async fn applied<M: Steps>(db: &impl ConnectionTrait, address: &Address) -> Result<Vec<String>, OpenError> {
+pub(super) async fn applied<M: Steps>(db: &impl ConnectionTrait, address: &Address) -> Result<Vec<String>, OpenError> {
     let (known, role) = (known::<M>(), M::ROLE);
     let foreign = |why: String| OpenError::Foreign { path: address.shown(), why };
     let failed = |error: DbErr| open_error(address.shown(), &error);

@@ -34,6 +34,8 @@
 
 mod accounts;
 mod address;
+mod backup;
+mod check;
 mod connect;
 mod contacts;
 mod contacts_groups;
@@ -57,6 +59,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use address::Address;
+pub use backup::{FileCopy, copy_files, skip_users};
+pub use check::{Checked, Progress, check_homes};
 use database::Database;
 pub use health::Stats;
 pub use migrate::SchemaStatus;

@@ -21,7 +21,7 @@ const LEVELS: [Level; 5] = [Level::Stored, Level::Received, Level::Read, Level::
 /// Rows read at once while filling a page.
 const PAGE_ROWS: usize = 64;
 
-fn column(level: Level) -> i16 {
+pub(super) fn column(level: Level) -> i16 {
     match level {
         Level::Stored => 0,
         Level::Received => 1,
@@ -31,7 +31,7 @@ fn column(level: Level) -> i16 {
     }
 }
 
-fn level(row: &Model) -> Result<Level, StoreError> {
+pub(super) fn level(row: &Model) -> Result<Level, StoreError> {
     let found = usize::try_from(row.level).ok().and_then(|index| LEVELS.get(index));
     found.copied().ok_or_else(|| corrupt(format_args!("the level {} of a parcel", row.level)))
 }
@@ -44,7 +44,7 @@ fn parcel_id(row: &Model) -> Result<ParcelId, StoreError> {
     Ok(ParcelId { from: user(row.sender), id: MsgId(bytes(&row.msg, "a message id")?) })
 }
 
-fn parcel(row: Model) -> Result<(Place, Parcel), StoreError> {
+pub(super) fn parcel(row: Model) -> Result<(Place, Parcel), StoreError> {
     let ParcelId { from, id } = parcel_id(&row)?;
     Ok((place(&row)?, Parcel { from, id, sent: wall(row.sent)?, body: row.body }))
 }

@@ -17,8 +17,8 @@ use crate::placements::{Activation, Placements, Registration, Renewal};
 use crate::records::{Form, NewPlacement, Placement, PlacementState, REGISTRATION_KEPT};
 
 const REGISTERED: i16 = 0;
-const ACTIVATING: i16 = 1;
-const ACTIVE: i16 = 2;
+pub(super) const ACTIVATING: i16 = 1;
+pub(super) const ACTIVE: i16 = 2;
 
 /// Kinds of requests whose answers are remembered.
 const REGISTRATION: i16 = 0;
@@ -31,7 +31,7 @@ const NAME_TAKEN: i16 = 2;
 const EMAIL_TAKEN: i16 = 3;
 const BOTH_TAKEN: i16 = 4;
 
-fn placement(row: &Model) -> Result<Placement, StoreError> {
+pub(super) fn placement(row: &Model) -> Result<Placement, StoreError> {
     let presence = PresenceId {
         cluster: number(row.cluster.into(), "a cluster")?,
         presence: number(row.presence.into(), "a Presence")?,
@@ -97,6 +97,26 @@ async fn remembered(
     Ok(request::Entity::find_by_id((request.0.to_vec(), kind)).one(txn).await?)
 }
 
+fn registration(row: &request::Model) -> Result<Registration, StoreError> {
+    match row.answer {
+        GRANTED => Ok(Registration::Registered(user(row.user))),
+        NAME_TAKEN => Ok(Registration::NameTaken),
+        EMAIL_TAKEN => Ok(Registration::EmailTaken),
+        BOTH_TAKEN => Ok(Registration::BothTaken),
+        other => Err(corrupt(format_args!("the answer {other} to a registration"))),
+    }
+}
+
+/// Whether a remembered answer is one that this code gives.
+pub(super) fn check_answer(row: &request::Model) -> Result<(), StoreError> {
+    match (row.kind, row.answer) {
+        (REGISTRATION, _) => registration(row).map(drop),
+        (RENEWAL, GRANTED | REFUSED) => Ok(()),
+        (RENEWAL, other) => Err(corrupt(format_args!("the answer {other} to a renewal"))),
+        (other, _) => Err(corrupt(format_args!("a request of kind {other}"))),
+    }
+}
+
 async fn remember(txn: &DatabaseTransaction, answer: request::Model) -> Result<(), StoreError> {
     request::Entity::insert(answer.into_active_model()).exec_without_returning(txn).await?;
     Ok(())
@@ -114,13 +134,7 @@ async fn is_taken(txn: &DatabaseTransaction, holder: impl IntoCondition, now: Wa
 
 async fn register(txn: &DatabaseTransaction, new: &NewPlacement, now: WallTime) -> Result<Registration, StoreError> {
     if let Some(before) = remembered(txn, new.request, REGISTRATION).await? {
-        return match before.answer {
-            GRANTED => Ok(Registration::Registered(user(before.user))),
-            NAME_TAKEN => Ok(Registration::NameTaken),
-            EMAIL_TAKEN => Ok(Registration::EmailTaken),
-            BOTH_TAKEN => Ok(Registration::BothTaken),
-            other => Err(corrupt(format_args!("the answer {other} to a registration"))),
-        };
+        return registration(&before);
     }
     let request = new.request.0.to_vec();
     let name_taken = is_taken(txn, Column::NameFolded.eq(new.name.folded().into_bytes()), now).await?;

@@ -22,6 +22,8 @@ use xmmep::session::ServerKey;
 const KEY_HEADER: &str = "xmd-server-key-v1";
 /// Longer than any key file of ours.
 const KEY_FILE_BYTES_MAX: u64 = 1_024;
+/// The key files, in `keys/`.
+const KEY_FILES: [&str; 3] = ["router.key", "presence.key", "register.key"];
 /// Deeper than the data directory ever gets.
 const DEPTH_MAX: usize = 4;
 
@@ -147,12 +149,12 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// The servers' keys. Made at the first start, which is known by the absence of `evidence` (the databases): where
-    /// there are data, a missing key is an error, because clients would refuse a new one.
+    /// The servers' keys. Made at the first start, which is known by the absence of `evidence` (a database): where there
+    /// are data, a missing key is an error, because clients would refuse a new one.
     ///
     /// # Errors
     /// If a key file is missing, damaged or can be read by others.
-    pub fn keys(&self, rng: &mut impl CryptoRng, evidence: &Path) -> Result<Keys, DataError> {
+    pub fn keys(&self, rng: &mut impl CryptoRng, evidence: Option<&Path>) -> Result<Keys, DataError> {
         let directory = self.join("keys");
         make_private_dir(&directory)?;
         let mut key = |name: &str| {
@@ -160,7 +162,7 @@ impl DataDir {
             if path.exists() {
                 return read_key(&path);
             }
-            if evidence.exists() {
+            if let Some(evidence) = evidence {
                 return Err(DataError::MissingKey { path, evidence: evidence.to_owned() });
             }
             let key = ServerKey::random(rng);
@@ -168,7 +170,8 @@ impl DataDir {
             tracing::info!(file = %path.display(), "new server key");
             Ok(key)
         };
-        Ok(Keys { router: key("router.key")?, presence: key("presence.key")?, register: key("register.key")? })
+        let [router, presence, register] = KEY_FILES;
+        Ok(Keys { router: key(router)?, presence: key(presence)?, register: key(register)? })
     }
 }
 
@@ -214,8 +217,12 @@ fn sync_parent(path: &Path) -> Result<(), DataError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let fail = |why| DataError::Io { what: "write", path: parent.to_owned(), why };
-    File::open(parent).and_then(|directory| directory.sync_all()).map_err(fail)
+    sync_directory(parent).map_err(|why| DataError::Io { what: "write", path: parent.to_owned(), why })
+}
+
+/// Makes what was created, renamed or removed in a directory durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn lock(directory: &Path) -> Result<File, DataError> {
@@ -330,7 +337,8 @@ mod tests {
     }
 
     fn keys(data: &DataDir) -> Result<Keys, DataError> {
-        data.keys(&mut StdRng::seed_from_u64(7), &data.join("router.db"))
+        let evidence = Some(data.join("RouterDB.db")).filter(|file| file.exists());
+        data.keys(&mut StdRng::seed_from_u64(7), evidence.as_deref())
     }
 
     #[test]
@@ -342,7 +350,7 @@ mod tests {
         assert_ne!(first.router.public(), first.presence.public());
         drop(data);
         let data = DataDir::open(&path).unwrap();
-        let again = data.keys(&mut StdRng::seed_from_u64(8), &data.join("router.db")).unwrap();
+        let again = data.keys(&mut StdRng::seed_from_u64(8), None).unwrap();
         assert_eq!(first.router.public(), again.router.public());
         assert_eq!((mode(&path), mode(&path.join("keys")), mode(&path.join("keys/router.key"))), (0o700, 0o700, 0o600));
     }
@@ -399,7 +407,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let data = DataDir::open(temp.path()).unwrap();
         keys(&data).unwrap();
-        std::fs::write(data.join("router.db"), b"data").unwrap();
+        std::fs::write(data.join("RouterDB.db"), b"data").unwrap();
         std::fs::remove_file(data.join("keys/presence.key")).unwrap();
         let error = keys(&data).unwrap_err().to_string();
         assert!(error.contains("presence.key is missing"), "{error}");
@@ -422,13 +430,13 @@ mod tests {
         let path = temp.path().join("data");
         let data = DataDir::open(&path).unwrap();
         keys(&data).unwrap();
-        std::fs::write(data.join("router.db"), b"data").unwrap();
+        std::fs::write(data.join("RouterDB.db"), b"data").unwrap();
         drop(data);
-        for (file, loose) in [("", 0o755), ("router.db", 0o666), ("keys/router.key", 0o644)] {
+        for (file, loose) in [("", 0o755), ("RouterDB.db", 0o666), ("keys/router.key", 0o644)] {
             std::fs::set_permissions(path.join(file), Permissions::from_mode(loose)).unwrap();
         }
         let data = DataDir::open(&path).unwrap();
-        assert_eq!((mode(&path), mode(&path.join("router.db"))), (0o700, 0o600));
+        assert_eq!((mode(&path), mode(&path.join("RouterDB.db"))), (0o700, 0o600));
         let error = keys(&data).unwrap_err().to_string();
         assert!(error.contains("router.key can be read by others (mode 0644)"), "{error}");
     }

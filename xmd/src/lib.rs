@@ -4,9 +4,11 @@
 pub mod cli;
 pub mod config;
 pub mod data;
+mod databases;
 pub mod demo;
 pub mod log;
 pub mod mail;
+mod password;
 mod places;
 mod roles;
 pub mod run;

@@ -15,13 +15,14 @@ use xm_core::link::LinkError;
 use xm_core::net::{Clock, udp};
 use xm_core::presence;
 use xm_core::role::Role;
-use xm_store::OpenError;
 
 use crate::config::{Config, Mail, MailMode};
 use crate::data::{DataDir, DataError};
+use crate::databases::Databases;
 use crate::mail::{Courier, Relay, RelayTimeouts, Relays, Road, read_credentials};
 use crate::places::Sockets;
 use crate::roles::{Registering, Roles};
+pub use crate::stores::StoresError;
 use crate::stores::{self, Kept};
 use crate::web::{self, Settings, Site};
 
@@ -37,8 +38,11 @@ pub enum StartError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// A database or the offline messages.
-    #[error("{0}; restore it from a backup, or start with another directory (--data)")]
-    Store(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoresError),
+    /// How to log in at the database server.
+    #[error("{0}")]
+    Database(String),
     /// An address cannot be listened on.
     #[error("{key} = \"{address}\": {why}")]
     Listen {
@@ -86,13 +90,15 @@ impl Server {
     /// See [`StartError`]. Nothing is left running.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
-        let keys = data.keys(&mut rand::make_rng::<StdRng>(), &data.join(stores::ROUTER_DB))?;
+        let databases = Databases::find(config, data.path()).map_err(StartError::Database)?;
+        let evidence = stores::evidence(&data, &databases).await?;
+        let keys = data.keys(&mut rand::make_rng::<StdRng>(), evidence.as_deref())?;
         let sockets = Sockets::bind(config).await?;
         let mail_directory = config.mail.directory.clone().unwrap_or_else(|| data.join("mail"));
         let road = road(&config.mail, &mail_directory)?;
         let mails = (config.mail.mode == MailMode::Directory).then_some(mail_directory);
         let places = Places::find(config, &sockets, keys.router.public(), (data.path().to_owned(), mails)).await?;
-        let kept = Kept::open(&data, config).await?;
+        let kept = Kept::open(&data, config, &databases).await?;
 
         let clock = Clock::start();
         let courier = Courier::new(kept.mails.clone(), config.mail.from.clone(), road);

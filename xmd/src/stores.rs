@@ -1,11 +1,13 @@
-//! Which store is where in the data directory. What is in them is `xm-store`'s.
+//! Opens what a process keeps, and refuses what would quietly begin anew beside data that are there. What is in the stores
+//! is `xm-store`'s.
 //!
 //! ```text
-//! router.db           names, addresses, where each user lives     (SQLite, with -wal and -shm beside it)
-//! presence-C1P1.db    accounts and rosters of one identity        (SQLite)
-//! offline-C1P1/       messages that wait for their recipients     (a log in segments)
-//! register.db         mails that wait for a relay                 (SQLite)
+//! RouterDB.db          names, addresses, where each user lives     (SQLite, with -wal and -shm beside it)
+//! PresenceDB_C1P1.db   accounts and rosters of one identity        (SQLite)
+//! offline-C1P1/        messages that wait for their recipients     (a log in segments)
+//! RegisterDB.db        mails that wait for a relay                 (SQLite)
 //! ```
+//! With `database.url` the databases are on that server, under the same names.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,15 +15,72 @@ use std::sync::Arc;
 use xm_store::offline_log::{Event, OfflineLog, Options, Recovery};
 use xm_store::records::Quotas;
 use xm_store::sql::{self, SqlMailQueue, SqlPlacements, SqlPresence};
-use xm_store::{MailQueue, OpenError, Placements, Stores};
+use xm_store::{MailQueue, Offline, OpenError, Placements, StoreError, Stores};
 
-use crate::config::Config;
+use crate::config::{Config, OfflineIn};
 use crate::data::DataDir;
+use crate::databases::{Database, Databases};
 
-/// The Router's database. Where it exists, this is not the first start.
-pub(crate) const ROUTER_DB: &str = "router.db";
-/// Register's database.
-const REGISTER_DB: &str = "register.db";
+/// Why the stores did not open. Each message names the file or database and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum StoresError {
+    /// A file or directory.
+    #[error("{0}; restore it from a backup, or start with another directory (--data)")]
+    File(OpenError),
+    /// A database on a server.
+    #[error("{0}; see [database] in the configuration")]
+    Server(OpenError),
+    /// Something was read from an open store.
+    #[error("{0}: {1}")]
+    Store(String, StoreError),
+    /// A file has the name it had in an early version.
+    #[error("{} has an old name; with no xmd running: cd {} && {}", .file.display(), .directory.display(), .commands)]
+    OldName {
+        /// Which.
+        file: PathBuf,
+        /// Where.
+        directory: PathBuf,
+        /// What gives it and what belongs to it the new one.
+        commands: String,
+    },
+    /// Part of what belongs together is gone.
+    #[error(
+        "{missing} is missing, but {evidence} exists: restore it from a backup; if it is lost for good, an empty {kind} in \
+         its place is filled anew"
+    )]
+    Missing {
+        /// What.
+        missing: String,
+        /// What shows that this is not the first start.
+        evidence: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// There are accounts in files, and the configuration names a server.
+    #[error(
+        "database.url names a server, but {} exists: its accounts would not be found; take out database.url, or start with \
+         an empty directory (--data)",
+        .0.display()
+    )]
+    OtherPlace(PathBuf),
+    /// Messages wait where nobody would look for them.
+    #[error("database.offline = {wanted:?}, but messages wait in {place}; put {other:?} back until they are delivered")]
+    Stranded {
+        /// What the configuration says.
+        wanted: &'static str,
+        /// What it should say.
+        other: &'static str,
+        /// Where they are.
+        place: String,
+    },
+}
+
+impl StoresError {
+    /// What `error` means for `database`.
+    pub(crate) fn of(database: &Database, error: OpenError) -> Self {
+        if database.file.is_some() { Self::File(error) } else { Self::Server(error) }
+    }
+}
 
 /// Everything a single process keeps.
 pub(crate) struct Kept {
@@ -38,25 +97,51 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Opens all stores, and makes them at the first start.
-    pub(crate) async fn open(data: &DataDir, config: &Config) -> Result<Self, OpenError> {
+    pub(crate) async fn open(data: &DataDir, config: &Config, databases: &Databases) -> Result<Self, StoresError> {
+        let Databases { router, presence, register, server } = databases;
+        let evidence = evidence(data, databases).await?;
         let limits = &config.limits;
         let quotas = Quotas {
             messages: limits.offline_messages,
             bytes: limits.offline_bytes,
             messages_per_sender: limits.offline_per_sender,
         };
+        let directory = offline_directory(data.path(), config);
+        if let Some(evidence) = &evidence {
+            nothing_is_missing(databases, evidence, (config.database.offline, &directory)).await?;
+        }
+        for risk in server.iter().flat_map(sql::Server::warnings) {
+            tracing::warn!("database.url: {risk}");
+        }
         // The Router's comes last: where it exists, everything else was made before.
-        let identity = config.presence.identity;
-        let offline = open_offline(data.join(&format!("offline-{identity}")), quotas).await?;
-        let presence = Arc::new(sql::open_presence(&url(&data.join(&format!("presence-{identity}.db")))).await?);
-        let register = Arc::new(sql::open_register(&url(&data.join(REGISTER_DB))).await?);
-        let router = Arc::new(sql::open_router(&url(&data.join(ROUTER_DB))).await?);
+        let log = match config.database.offline {
+            OfflineIn::Log => Some(open_offline(&directory, quotas).await.map_err(StoresError::File)?),
+            OfflineIn::Sql => None,
+        };
+        let of = |database| move |error| StoresError::of(database, error);
+        let opened = sql::open_presence(presence.url()).await.map_err(of(presence))?;
+        let store = Arc::new(opened.with_quotas(quotas));
+        if evidence.is_none()
+            && !store.is_empty().await.map_err(|why| StoresError::Store(presence.shown.clone(), why))?
+        {
+            return Err(missing(router, &presence.shown));
+        }
+        nothing_is_stranded(&store, presence, config.database.offline, &directory).await?;
+        let register = Arc::new(sql::open_register(register.url()).await.map_err(of(register))?);
+        let router = Arc::new(sql::open_router(router.url()).await.map_err(of(router))?);
+        for risk in router.warnings() {
+            tracing::warn!("the database server is not safe: {risk}");
+        }
+        let offline: Arc<dyn Offline> = match log {
+            Some(log) => Arc::new(log),
+            None => store.clone(),
+        };
         Ok(Self {
             placements: router.clone(),
-            stores: Stores { offline: Arc::new(offline), ..presence.stores() },
+            stores: Stores { offline, ..store.stores() },
             mails: register.clone(),
             router,
-            presence,
+            presence: store,
             register,
         })
     }
@@ -72,12 +157,109 @@ impl Kept {
     }
 }
 
+/// The directory of the offline log.
+fn offline_directory(data: &Path, config: &Config) -> PathBuf {
+    data.join(format!("offline-{}", config.presence.identity))
+}
+
+/// What shows that this is not the first start, if anything does. Files nobody would look at any more are an error.
+pub(crate) async fn evidence(data: &DataDir, databases: &Databases) -> Result<Option<PathBuf>, StoresError> {
+    old_names(data.path())?;
+    let file = data.join("RouterDB.db");
+    if databases.server.is_some() && file.exists() {
+        return Err(StoresError::OtherPlace(file));
+    }
+    let router = &databases.router;
+    let exists = router.exists().await.map_err(|error| StoresError::of(router, error))?;
+    Ok(exists.then(|| PathBuf::from(&router.shown)))
+}
+
+/// Refuses databases named as before, instead of making empty ones beside them.
+fn old_names(data: &Path) -> Result<(), StoresError> {
+    let mut commands = Vec::new();
+    let mut first = None;
+    for entry in data.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(new) = new_name(&name) else { continue };
+        commands.push(format!("mv {name} {new}"));
+        first = first.or(Some(entry.path()));
+    }
+    commands.sort();
+    match first {
+        None => Ok(()),
+        Some(file) => Err(StoresError::OldName { file, directory: data.to_owned(), commands: commands.join(" && ") }),
+    }
+}
+
+/// What a database of an early version, or a file beside it, is called now.
+fn new_name(name: &str) -> Option<String> {
+    let (stem, rest) = name.split_at_checked(name.find(".db")?)?;
+    let new = match stem {
+        "router" => "RouterDB".to_owned(),
+        "register" => "RegisterDB".to_owned(),
+        _ => format!("PresenceDB_{}", stem.strip_prefix("presence-")?),
+    };
+    [".db", ".db-wal", ".db-shm"].contains(&rest).then(|| format!("{new}{rest}"))
+}
+
+fn missing(database: &Database, evidence: &str) -> StoresError {
+    let kind = if database.file.is_some() { "file" } else { "database" };
+    StoresError::Missing { missing: database.shown.clone(), evidence: evidence.to_owned(), kind }
+}
+
+/// Refuses to go on with an empty part where the rest has data.
+async fn nothing_is_missing(
+    databases: &Databases,
+    evidence: &Path,
+    (offline, directory): (OfflineIn, &Path),
+) -> Result<(), StoresError> {
+    let evidence = evidence.display().to_string();
+    for database in [&databases.presence, &databases.register] {
+        if !database.exists().await.map_err(|error| StoresError::of(database, error))? {
+            return Err(missing(database, &evidence));
+        }
+    }
+    // With a server the directory comes and goes with the machine that has the identity.
+    if offline == OfflineIn::Log && databases.server.is_none() && !directory.exists() {
+        let missing = directory.display().to_string();
+        return Err(StoresError::Missing { missing, evidence, kind: "directory" });
+    }
+    Ok(())
+}
+
+/// Refuses to leave messages where nobody looks for them.
+async fn nothing_is_stranded(
+    store: &SqlPresence,
+    presence: &Database,
+    wanted: OfflineIn,
+    directory: &Path,
+) -> Result<(), StoresError> {
+    match wanted {
+        OfflineIn::Log => {
+            let waits = store.has_waiting().await.map_err(|why| StoresError::Store(presence.shown.clone(), why))?;
+            if waits {
+                return Err(StoresError::Stranded { wanted: "log", other: "sql", place: presence.shown.clone() });
+            }
+        }
+        OfflineIn::Sql if directory.exists() => {
+            let log = open_offline(directory, Quotas::default()).await.map_err(StoresError::File)?;
+            if log.recovery().waiting > 0 {
+                let place = directory.display().to_string();
+                return Err(StoresError::Stranded { wanted: "sql", other: "log", place });
+            }
+        }
+        OfflineIn::Sql => {}
+    }
+    Ok(())
+}
+
 /// Opens the offline messages, which reads all that wait, and says what a crash or a failing disk has left there.
-async fn open_offline(directory: PathBuf, quotas: Quotas) -> Result<OfflineLog, OpenError> {
+async fn open_offline(directory: &Path, quotas: Quotas) -> Result<OfflineLog, OpenError> {
     let options = Options { quotas, ..Options::default() };
-    let path = directory.clone();
+    let path = directory.to_owned();
     let opened = tokio::task::spawn_blocking(move || OfflineLog::open_watched(&path, options, tell)).await;
-    let log = opened.map_err(|error| OpenError::Unreachable { path: directory, why: error.to_string() })??;
+    let log =
+        opened.map_err(|error| OpenError::Unreachable { path: directory.to_owned(), why: error.to_string() })??;
     let found = log.recovery();
     tracing::info!(
         waiting = found.waiting,
@@ -106,8 +288,4 @@ fn tell(event: Event) {
         }
         _ => tracing::warn!("offline messages: {event}"),
     }
-}
-
-fn url(path: &Path) -> String {
-    format!("sqlite:{}", path.display())
 }

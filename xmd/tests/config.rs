@@ -65,6 +65,9 @@ fn each_key_takes_another_value() {
         ("presence.identity", "\"C2P3\""),
         ("presence.listen", "\"127.0.0.2:9\""),
         ("presence.lanes", "64"),
+        ("database.url", "\"postgres://xmd@db.example.org/\""),
+        ("database.password_file", "\"\""),
+        ("database.offline", "\"log\""),
         ("web.listen", "\"127.0.0.1:0\""),
         ("web.public_url", "\"https://chat.example.org/register/\""),
         ("web.behind_proxy", "true"),
@@ -87,7 +90,8 @@ fn each_key_takes_another_value() {
         ("log.format", "\"json\""),
     ] {
         let config = parse(&with(key, value)).unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
-        let same_by_chance = key == "mail.mode";
+        // Their other values need further keys.
+        let same_by_chance = ["mail.mode", "database.password_file", "database.offline"].contains(&key);
         assert_eq!(config == Config::default(), same_by_chance, "{key} = {value} changes nothing");
     }
     assert_eq!(parse(&with("web.public_url", "\"https://a.b/c/\"")).unwrap().web.public_url, "https://a.b/c");
@@ -101,6 +105,9 @@ const BAD: &[(&str, &[&str])] = &[
     ("presence.identity", &["\"C0P1\"", "\"c1p1\"", "1"]),
     ("presence.listen", &["\"\"", "[]"]),
     ("presence.lanes", &["-1", "65", "1.5", "\"2\"", "0x10", "99999999999999999999"]),
+    ("database.url", &["\"localhost\"", "\"RouterDB\"", "1", "true"]),
+    ("database.password_file", &["1", "\"a\\nb\""]),
+    ("database.offline", &["\"memory\"", "true"]),
     ("web.listen", &["\"7180\"", "false"]),
     (
         "web.public_url",
@@ -224,6 +231,32 @@ fn mail_settings_that_cannot_work_or_would_leak_are_refused() {
     assert!(parse(&smtp("relays = [\"localhost:25\", \"[::1]:25\"]\ntls = \"none\"")).is_ok());
     let local = "[mail]\nmode = \"smtp\"\nrelays = [\"mail.example.org:587\"]";
     assert_eq!(problems(local)[0].key.as_deref(), Some("mail.from"));
+}
+
+#[test]
+fn database_settings_that_cannot_work_are_refused_and_never_show_a_password() {
+    let section = |rest: &str| format!("[database]\n{rest}");
+    for (rest, key, needs) in [
+        ("password_file = \"/x\"", "database.password_file", "set database.url"),
+        ("offline = \"sql\"", "database.offline", "set database.url"),
+        ("url = \"mysql://xmd:s3cret@db/\"", "database.url", "database.password_file"),
+        ("url = \"postgres://xmd@db/?password=s3cret\"", "database.url", "database.password_file"),
+        ("url = \"mysql:xmd:s3cret@db\"", "database.url", "mysql://"),
+        ("url = \"mysql://xmd:s3c/ret@db\"", "database.url", "names no user"),
+        ("url = \"postgres://xmd@db/RouterDB\"", "database.url", "must end with the server"),
+        ("url = \"postgres://xmd@db/?sslmod=disable\"", "database.url", "sslmod"),
+        ("url = \"sqlite:/x\"", "database.url", "postgres://"),
+    ] {
+        let found = problems(&section(rest));
+        let [problem] = &found[..] else { panic!("{found:?}") };
+        let text = problem.to_string();
+        assert_eq!(problem.key.as_deref(), Some(key), "{text}");
+        assert!(text.contains(needs) && !text.contains("s3c"), "{text}");
+    }
+    let config = parse(&section(
+        "url = \"mysql://xmd@db.example.org/?ssl-ca=/x\"\npassword_file = \"/etc/xmd/db\"\noffline = \"sql\"",
+    ));
+    assert_eq!(config.unwrap().database.server.unwrap().to_string(), "mysql://xmd@db.example.org/");
 }
 
 #[test]

@@ -123,6 +123,7 @@ impl Reader<'_> {
         let before = span.as_ref().and_then(|span| self.text.get(..span.start));
         let line = before.map(|before| before.matches('\n').count() + 1);
         let value = key.as_ref().and(span).and_then(|span| self.text.get(span)).map(shortened);
+        let value = if key.as_deref() == Some("database.url") { value.map(without_secrets) } else { value };
         self.problems.push(Problem { file: self.path.to_owned(), line, key, value, why });
     }
 }
@@ -134,6 +135,11 @@ fn shortened(value: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// A URL up to its scheme: where somebody has put a password into it, nobody can say where in it that is.
+fn without_secrets(url: String) -> String {
+    url.split_once(':').map_or_else(|| url.clone(), |(scheme, _)| format!("{scheme}:…"))
 }
 
 /// What somebody who wrote `key` may have meant.

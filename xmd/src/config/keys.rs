@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use toml::de::DeValue;
 
-use super::{Config, LogFormat, MailMode, MailTls, RegistrationMode, RelayAddress};
+use xm_store::sql::{BadServer, Server};
+
+use super::{Config, LogFormat, MailMode, MailTls, OfflineIn, RegistrationMode, RelayAddress};
 
 /// Takes a value into a configuration, or says why it is refused and what would be accepted.
 pub(super) type Take = fn(&mut Config, &DeValue<'_>) -> Result<(), String>;
@@ -29,6 +31,10 @@ keys! {
     "presence.listen" => |config, value|
         config.presence.listen = parsed(value, "an address such as \"127.0.0.1:7101\"")?;
     "presence.lanes" => |config, value| config.presence.lanes = integer(value, 0..=64)?;
+    "database.url" => |config, value| config.database.server = database_server(value)?;
+    "database.password_file" => |config, value| config.database.password_file = path(value)?;
+    "database.offline" => |config, value|
+        config.database.offline = choice(value, &[("log", OfflineIn::Log), ("sql", OfflineIn::Sql)])?;
     "web.listen" => |config, value| config.web.listen = parsed(value, "an address such as \"127.0.0.1:7180\"")?;
     "web.public_url" => |config, value| config.web.public_url = url(value)?;
     "web.behind_proxy" => |config, value|
@@ -130,6 +136,21 @@ fn url(value: &DeValue<'_>) -> Result<String, String> {
         return Err(wanted());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// A database server without a database; empty means none.
+fn database_server(value: &DeValue<'_>) -> Result<Option<Server>, String> {
+    let text = line(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let server = text.parse().map_err(|error| match error {
+        BadServer::Password => {
+            format!("{error}; take it out, put it into a file that you alone can read, and name that in database.password_file")
+        }
+        error => error.to_string(),
+    });
+    server.map(Some)
 }
 
 fn relays(value: &DeValue<'_>) -> Result<Vec<RelayAddress>, String> {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use lettre::message::Mailbox;
+use xm_store::sql::Server;
 use xmmep::types::PresenceId;
 
 pub use file::{ConfigError, Problem};
@@ -24,6 +25,7 @@ pub struct Config {
     pub public_address: String,
     pub router: Router,
     pub presence: Presence,
+    pub database: Database,
     pub web: Web,
     pub mail: Mail,
     pub registration: Registration,
@@ -45,6 +47,25 @@ pub struct Presence {
     pub identity: PresenceId,
     pub listen: SocketAddr,
     pub lanes: usize,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "see Config")]
+pub struct Database {
+    /// `database.url`; `None` for files in the data directory.
+    pub server: Option<Server>,
+    pub password_file: Option<PathBuf>,
+    pub offline: OfflineIn,
+}
+
+/// Where messages wait for their recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfflineIn {
+    /// In a log in the data directory.
+    Log,
+    /// In PresenceDB.
+    Sql,
 }
 
 /// `[web]`
@@ -183,6 +204,7 @@ impl Default for Config {
             public_address: String::new(),
             router: Router { listen: local(7100) },
             presence: Presence { identity: PresenceId { cluster: 1, presence: 1 }, listen: local(7101), lanes: 0 },
+            database: Database { server: None, password_file: None, offline: OfflineIn::Log },
             web: Web { listen: local(7180), public_url: String::new(), behind_proxy: false, connections_max: 256 },
             mail: Mail {
                 mode: MailMode::Directory,
@@ -250,8 +272,26 @@ impl Config {
             let why = "it cannot be more than limits.offline_messages; lower it".to_owned();
             found.push(("limits.offline_per_sender", why));
         }
+        self.database.conflicts(&mut found);
         self.mail.conflicts(&mut found);
         found
+    }
+}
+
+impl Database {
+    fn conflicts(&self, found: &mut Vec<(&'static str, String)>) {
+        if self.server.is_some() {
+            return;
+        }
+        if self.password_file.is_some() {
+            let why = "files need no password; set database.url, or leave this empty";
+            found.push(("database.password_file", why.to_owned()));
+        }
+        if self.offline == OfflineIn::Sql {
+            let why = "without a database server they would wait on this machine, and slower than in the log; \
+                set database.url, or leave \"log\"";
+            found.push(("database.offline", why.to_owned()));
+        }
     }
 }
 

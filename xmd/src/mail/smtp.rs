@@ -4,7 +4,6 @@
 //! TLS, the login or the sender it is about us or the relay, and the mail waits.
 
 use std::future::Future;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,17 +31,8 @@ impl std::fmt::Debug for Credentials {
 /// # Errors
 /// What is wrong with the file, and the way out.
 pub fn read_credentials(user: &str, file: &Path) -> Result<Credentials, String> {
-    let name = file.display();
-    let read = || Ok::<_, std::io::Error>((file.metadata()?.mode(), std::fs::read_to_string(file)?));
-    let (mode, text) = read().map_err(|error| format!("cannot read {name}: {error}; see mail.password_file"))?;
-    if mode & 0o077 != 0 {
-        return Err(format!("{name} can be read by others (mode {:04o}); `chmod 600` it", mode & 0o777));
-    }
-    let password = text.lines().next().unwrap_or_default();
-    if password.is_empty() || password.len() > 1_024 {
-        return Err(format!("the first line of {name} is no password; see mail.password_file"));
-    }
-    Ok(Credentials(SmtpCredentials::new(user.to_owned(), password.to_owned())))
+    let password = crate::password::read(file, "mail.password_file")?;
+    Ok(Credentials(SmtpCredentials::new(user.to_owned(), password)))
 }
 
 /// How long a relay may take.

@@ -8,10 +8,10 @@ use xmmep::name::UserName;
 
 use crate::place::{PATIENCE, Place, Running, get, post};
 
-const PASSWORD: &str = "plum tractor 9 sky";
+pub(crate) const PASSWORD: &str = "plum tractor 9 sky";
 
 /// Sends the form. Returns the status and where the answer leads.
-fn register(running: &Running, name: &str, email: &str) -> (u16, String) {
+pub(crate) fn register(running: &Running, name: &str, email: &str) -> (u16, String) {
     register_with(running, name, email, PASSWORD)
 }
 
@@ -55,7 +55,7 @@ fn activate(running: &Running, token: &str) -> u16 {
 }
 
 /// Registers and activates somebody.
-fn enrol(place: &Place, running: &Running, name: &str) -> String {
+pub(crate) fn enrol(place: &Place, running: &Running, name: &str) -> String {
     let email = format!("{name}@example.org");
     assert_eq!(register(running, name, &email).0, 303);
     let token = token(&mails(place, &email, 1)[0]);
@@ -63,7 +63,7 @@ fn enrol(place: &Place, running: &Running, name: &str) -> String {
     token
 }
 
-async fn login(running: &Running, name: &str, password: &str) -> Result<(Client, Events), ConnectError> {
+pub(crate) async fn login(running: &Running, name: &str, password: &str) -> Result<(Client, Events), ConnectError> {
     let address = running.told("Address for clients").parse().unwrap();
     let credentials = Credentials::Password(Password::new(password));
     let options = ClientOptions::new(address, UserName::new(name).unwrap(), credentials);
@@ -224,7 +224,7 @@ fn a_registration_answered_before_a_kill_is_there_afterwards_with_its_mail() {
 }
 
 /// The next event that `wanted` finds something in.
-async fn wait<T>(events: &mut Events, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
+pub(crate) async fn wait<T>(events: &mut Events, mut wanted: impl FnMut(Event) -> Option<T>) -> T {
     let look = async {
         loop {
             if let Some(found) = wanted(events.next().await.unwrap()) {

@@ -102,7 +102,7 @@ fn a_port_in_use_is_named_with_its_key_and_the_way_out() {
         let (code, said) = place.refused();
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains(&format!("{key} = \"{address}\"")) && said.contains("choose another port"), "{said}");
-        assert!(!place.data("router.db").exists(), "no database was touched");
+        assert!(!place.data("RouterDB.db").exists(), "no database was touched");
     }
 }
 
@@ -148,7 +148,7 @@ fn a_bad_configuration_is_refused_before_anything_is_made() {
 
 #[test]
 fn a_damaged_data_directory_is_refused_by_name_and_left_as_it_is() {
-    for (file, words) in [("keys/router.key", "router.key is damaged"), ("router.db", "router.db")] {
+    for (file, words) in [("keys/router.key", "router.key is damaged"), ("RouterDB.db", "RouterDB.db")] {
         let place = Place::new("");
         place.start().stop("-TERM");
         let path = place.data(file);
@@ -172,9 +172,9 @@ fn modes_that_let_others_in_are_tightened_and_a_loose_key_is_refused() {
     let place = Place::new("");
     place.start().stop("-TERM");
     std::fs::set_permissions(place.data(""), std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(place.data("router.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(place.data("RouterDB.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let (_, _, log) = place.start().stop("-TERM");
-    assert_eq!((mode(&place.data("")), mode(&place.data("router.db"))), (0o700, 0o600));
+    assert_eq!((mode(&place.data("")), mode(&place.data("RouterDB.db"))), (0o700, 0o600));
     assert!(log.contains("WARNING"), "{log}");
     std::fs::set_permissions(place.data("keys/router.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
     let (code, said) = place.refused();

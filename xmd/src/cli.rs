@@ -11,6 +11,8 @@ Examples:
   xmd config > xmd.toml          Get a configuration to edit: every key, explained.
   xmd config --check xmd.toml    See whether it is right, without starting anything.
   xmd run --config xmd.toml      Run with it.
+  xmd backup --to DIR            Copy what a running server keeps; `xmd restore` makes a server of the copy.
+  xmd store check                See whether everything kept is whole.
 
 Without configuration only this machine can reach the server, and mails become files in ./xmd-data/mail. To serve
 others set public_address, web.public_url, the listen addresses and the [mail] section. Stop it with Ctrl-C or SIGTERM:
@@ -37,6 +39,87 @@ pub enum Command {
     Config(ConfigArgs),
     /// Start a server in a temporary directory and show two people using it.
     Demo(DemoArgs),
+    /// Look at the databases, or bring them to the newest schema.
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Check or repair what a stopped server or a backup keeps.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Copy everything a server keeps, while it runs.
+    #[command(after_help = BACKUP)]
+    Backup(BackupArgs),
+    /// Make a data directory from a backup.
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
+}
+
+const BACKUP: &str = "\
+The copy is one state of the whole: messages that had a tick before it began are in it, and so are accounts and buddies.
+It holds the server's keys and everybody's addresses, so keep it where nobody else can read it.
+
+Databases on a server (database.url) are not copied; their own tools do that, and the command says how.
+
+Example, every night:
+  xmd backup --config /etc/xmd/xmd.toml --to /backup/xmd-$(date +%F)";
+
+const RESTORE: &str = "\
+Every file is compared with what it was when the backup was made; then all is checked as `xmd store check` does.
+Whoever registered after the backup is not in it. Messages delivered after it may come a second time; devices know
+them and show them once.
+
+Example:
+  xmd restore --from /backup/xmd-2026-11-25 --data /var/lib/xmd";
+
+/// What about the databases.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Say for each database where it is, which steps of the schema it has and lacks, and what is risky about its server.
+    ///
+    /// Changes nothing, and may be asked while the server runs. Exits with 1 if a step is pending or a database cannot be
+    /// reached.
+    Status(RunArgs),
+    /// Make what is missing and bring the rest to the newest schema.
+    ///
+    /// `xmd run` does the same when it starts. By itself it is for a user who may change schemas, so that the one
+    /// xmd runs as needs no right to: see docs/OPERATING.md.
+    Migrate(RunArgs),
+}
+
+/// What about the stores.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read everything that is kept and say what is wrong with it.
+    ///
+    /// For a data directory the server must be stopped; --data may also name a backup, whose files are then compared
+    /// with its manifest. Reads every database file as a whole, every row of every table, what must hold between them,
+    /// and every waiting message. Changes nothing. Exits with 1 if anything is wrong.
+    Check(RunArgs),
+    /// Repair the waiting messages, and say what to do about the rest.
+    ///
+    /// The server must be stopped. Nothing is thrown away: damaged parts stay in quarantine/ beside the messages.
+    Repair(RunArgs),
+}
+
+/// What to copy, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct BackupArgs {
+    /// Whose data.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// A directory that is empty or does not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+/// What to restore, and where.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// A directory made by `xmd backup`.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// The new data directory, which is empty or does not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
 }
 
 /// How to run.

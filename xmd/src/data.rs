@@ -23,9 +23,17 @@ const KEY_HEADER: &str = "xmd-server-key-v1";
 /// Longer than any key file of ours.
 const KEY_FILE_BYTES_MAX: u64 = 1_024;
 /// The key files, in `keys/`.
-const KEY_FILES: [&str; 3] = ["router.key", "presence.key", "register.key"];
+pub(crate) const KEY_FILES: [&str; 3] = ["router.key", "presence.key", "register.key"];
+/// There while a restore is under way: what is beside it is not whole.
+pub(crate) const UNFINISHED: &str = "restore.unfinished";
 /// Deeper than the data directory ever gets.
 const DEPTH_MAX: usize = 4;
+
+/// Files that say that no server may use the directory, and why.
+const NOT_OURS: [(&str, &str); 2] = [
+    (crate::backup::MANIFEST, "is a backup, which stays as it was made; make a directory of it with `xmd restore`"),
+    (UNFINISHED, "is half restored: the restore was interrupted; empty the directory and restore again"),
+];
 
 /// Why the data directory cannot be used. Each message names the file and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,14 @@ pub enum DataError {
     /// Something else is in the directory's place.
     #[error("{} is no directory; give another one with --data or data_dir", .0.display())]
     NotADirectory(PathBuf),
+    /// It is a backup, or half a restored one.
+    #[error("{} {why}", .path.display())]
+    NotOurs {
+        /// Which.
+        path: PathBuf,
+        /// What it is, and the way out.
+        why: &'static str,
+    },
     /// It belongs to another account.
     #[error("{} belongs to user {owner}, but xmd runs as user {us}; run it as its owner or change the owner", .path.display())]
     Foreign {
@@ -130,6 +146,11 @@ impl DataDir {
         let path = path.canonicalize().map_err(fail("open"))?;
         if !path.is_dir() {
             return Err(DataError::NotADirectory(path));
+        }
+        for (file, why) in NOT_OURS {
+            if path.join(file).exists() {
+                return Err(DataError::NotOurs { path, why });
+            }
         }
         let lock = lock(&path)?;
         let us = lock.metadata().map_err(fail("look at"))?.uid();
@@ -221,7 +242,7 @@ fn sync_parent(path: &Path) -> Result<(), DataError> {
 }
 
 /// Makes what was created, renamed or removed in a directory durable.
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

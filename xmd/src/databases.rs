@@ -20,6 +20,8 @@ pub(crate) struct Databases {
 
 /// One database. It does not print: its URL may hold a password.
 pub(crate) struct Database {
+    /// As in the design: `RouterDB`.
+    pub(crate) name: String,
     pub(crate) schema: Schema,
     /// Its file, if it is one.
     pub(crate) file: Option<PathBuf>,
@@ -40,7 +42,7 @@ impl Databases {
             None => Database::file(name, schema, data),
             Some(server) => {
                 let url = server.url(&name, password.as_deref());
-                Database { shown: format!("{server}{name}"), schema, file: None, url }
+                Database { shown: format!("{server}{name}"), name, schema, file: None, url }
             }
         };
         Ok(Self {
@@ -50,14 +52,19 @@ impl Databases {
             server: server.clone(),
         })
     }
+
+    /// In the order in which they are made: where the Router's is, all others are.
+    pub(crate) fn all(&self) -> [&Database; 3] {
+        [&self.presence, &self.register, &self.router]
+    }
 }
 
 impl Database {
     /// A file in `directory`.
-    fn file(name: String, schema: Schema, directory: &Path) -> Self {
+    pub(crate) fn file(name: String, schema: Schema, directory: &Path) -> Self {
         let file = directory.join(format!("{name}.db"));
         let shown = file.display().to_string();
-        Self { url: format!("sqlite:{shown}"), schema, file: Some(file), shown }
+        Self { url: format!("sqlite:{shown}"), name, schema, file: Some(file), shown }
     }
 
     /// For the functions that open it. A secret.

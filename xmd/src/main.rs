@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
-use xmd::cli::{Cli, Command};
-use xmd::run;
+use xmd::cli::{Cli, Command, StoreCommand};
+use xmd::{backup, check, db, run};
 
 /// Returns memory to the system, which the default allocator of a long-running server does badly.
 #[global_allocator]
@@ -22,6 +22,11 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => asynchronously(run::run(&args)),
         Some(Command::Config(args)) => run::config(&args),
         Some(Command::Demo(args)) => asynchronously(xmd::demo::demo(&args)),
+        Some(Command::Db(command)) => asynchronously(db::db(&command)),
+        Some(Command::Store(StoreCommand::Check(args))) => asynchronously(check::check(&args)),
+        Some(Command::Store(StoreCommand::Repair(args))) => asynchronously(check::repair(&args)),
+        Some(Command::Backup(args)) => asynchronously(backup::backup(&args)),
+        Some(Command::Restore(args)) => asynchronously(backup::restore(&args)),
     }
 }
 

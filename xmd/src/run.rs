@@ -79,7 +79,8 @@ pub async fn run(args: &RunArgs) -> ExitCode {
     if failed.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn configuration(args: &RunArgs) -> Result<Config, String> {
+/// The configuration a command is to work with.
+pub(crate) fn configuration(args: &RunArgs) -> Result<Config, String> {
     let config = args.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read);
     let mut config = config.map_err(|error| error.to_string())?;
     if let Some(data) = &args.data {

@@ -158,7 +158,7 @@ impl Kept {
 }
 
 /// The directory of the offline log.
-fn offline_directory(data: &Path, config: &Config) -> PathBuf {
+pub(crate) fn offline_directory(data: &Path, config: &Config) -> PathBuf {
     data.join(format!("offline-{}", config.presence.identity))
 }
 
@@ -175,7 +175,7 @@ pub(crate) async fn evidence(data: &DataDir, databases: &Databases) -> Result<Op
 }
 
 /// Refuses databases named as before, instead of making empty ones beside them.
-fn old_names(data: &Path) -> Result<(), StoresError> {
+pub(crate) fn old_names(data: &Path) -> Result<(), StoresError> {
     let mut commands = Vec::new();
     let mut first = None;
     for entry in data.read_dir().into_iter().flatten().flatten() {

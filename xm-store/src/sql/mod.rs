@@ -60,7 +60,7 @@ use std::sync::Arc;
 
 use address::Address;
 pub use backup::{FileCopy, copy_files, skip_users};
-pub use check::{Checked, Progress, check_homes};
+pub use check::{Checked, Progress, check_homes, server_warnings};
 use database::Database;
 pub use health::Stats;
 pub use migrate::SchemaStatus;

@@ -78,6 +78,20 @@ impl Home {
         self.path().join("data")
     }
 
+    /// Logs one in, with a journal of that name.
+    pub async fn log_in_one(&self, number: usize, journal: &str, record: &Arc<Record>) -> Session {
+        let person = &self.people[number];
+        let mut options = ClientOptions::new(self.address.clone(), person.name.clone(), Credentials::Key(key()));
+        options.device = DeviceId([number as u8; 16]);
+        let journal = FileJournal::open(self.path().join(format!("{journal}.journal")), person.name.as_str());
+        options.journal = Some(Box::new(journal.expect("the journal opens")));
+        let connected = tokio::time::timeout(PATIENCE, Client::connect(options)).await.expect("the server comes back");
+        let (client, events) = connected.expect("the login succeeds");
+        let (leave, left) = oneshot::channel();
+        let listener = tokio::spawn(listen(person.user, events, record.clone(), left));
+        Session { client, leave, listener }
+    }
+
     /// Starts the server, always on the same port.
     pub fn start(&self) -> Server {
         Server::start(self.path(), &self.config)
@@ -181,15 +195,7 @@ pub async fn listen(me: UserId, mut events: Events, record: Arc<Record>, mut lea
 pub async fn log_in(home: &Home, record: &Arc<Record>, away: Option<usize>) -> HashMap<usize, Session> {
     let mut sessions = HashMap::new();
     for (number, person) in home.people.iter().enumerate().filter(|(number, _)| Some(*number) != away) {
-        let mut options = ClientOptions::new(home.address.clone(), person.name.clone(), Credentials::Key(key()));
-        options.device = DeviceId([number as u8; 16]);
-        let journal = FileJournal::open(home.path().join(format!("{}.journal", person.name)), person.name.as_str());
-        options.journal = Some(Box::new(journal.expect("the journal opens")));
-        let connected = tokio::time::timeout(PATIENCE, Client::connect(options)).await.expect("the server comes back");
-        let (client, events) = connected.expect("the login succeeds");
-        let (leave, left) = oneshot::channel();
-        let listener = tokio::spawn(listen(person.user, events, record.clone(), left));
-        sessions.insert(number, Session { client, leave, listener });
+        sessions.insert(number, home.log_in_one(number, person.name.as_str(), record).await);
     }
     sessions
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use xmmep::client::Event;
 use xmmep::messages::chat::Tick;
 use xmmep::types::{MsgId, UserId};
@@ -13,7 +13,7 @@ use xmmep::types::{MsgId, UserId};
 pub struct Record {
     state: Mutex<Seen>,
     pub kill_now: Notify,
-    news: Notify,
+    news: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -22,6 +22,15 @@ struct Seen {
     ticks: HashMap<MsgId, Tick>,
     shown: Vec<(UserId, UserId, MsgId)>,
     ticks_left: usize,
+}
+
+/// A message its sender has seen a tick of.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticked {
+    pub from: UserId,
+    pub to: UserId,
+    pub id: MsgId,
+    pub tick: Tick,
 }
 
 impl Record {
@@ -52,7 +61,7 @@ impl Record {
             _ => return,
         }
         drop(seen);
-        self.news.notify_one();
+        self.news.send_modify(|news| *news += 1);
     }
 
     pub fn undelivered(&self) -> Vec<(UserId, UserId, MsgId, Tick)> {
@@ -63,8 +72,51 @@ impl Record {
     }
 
     pub async fn wait_until_all_is_delivered(&self) {
-        while !self.undelivered().is_empty() {
-            self.news.notified().await;
+        self.until(|record| record.undelivered().is_empty()).await;
+    }
+
+    /// Waits until it is so.
+    pub async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let mut news = self.news.subscribe();
+        while !is_so(self) {
+            news.changed().await.expect("the sender is in the record");
+        }
+    }
+
+    pub fn ticked(&self) -> Vec<Ticked> {
+        let seen = self.seen();
+        let ticked = seen.sent.iter().filter_map(|(from, to, id)| {
+            let tick = seen.ticks.get(id).copied().filter(|tick| *tick > Tick::NONE)?;
+            Some(Ticked { from: *from, to: *to, id: *id, tick })
+        });
+        ticked.collect()
+    }
+
+    pub async fn wait_for_ticks(&self, count: usize) {
+        self.until(|record| record.ticked().len() >= count).await;
+    }
+
+    pub async fn wait_until_ticked(&self) {
+        self.until(|record| record.ticked().len() >= record.seen().sent.len()).await;
+    }
+
+    pub async fn wait_until_shown(&self, count: usize) {
+        self.until(|record| record.seen().shown.len() >= count).await;
+    }
+
+    pub fn was_shown(&self, from: UserId, to: UserId, id: MsgId) -> bool {
+        self.seen().shown.contains(&(from, to, id))
+    }
+
+    /// What was shown here was shown once, and in the order in which it was sent.
+    pub fn check_order(&self, sent: &Self) {
+        let order: HashMap<MsgId, usize> =
+            sent.seen().sent.iter().enumerate().map(|(place, (.., id))| (*id, place)).collect();
+        let mut last: HashMap<(UserId, UserId), usize> = HashMap::new();
+        for (from, to, id) in &self.seen().shown {
+            let place = order[id];
+            let before = last.insert((*from, *to), place);
+            assert!(before.is_none_or(|before| before < place), "from {from} to {to}: {id} comes late or again");
         }
     }
 

@@ -6,3 +6,4 @@ mod files;
 mod place;
 mod registration;
 mod start;
+mod tools;

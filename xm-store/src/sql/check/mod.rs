@@ -16,7 +16,7 @@ use super::connect::{Pool, Use, WAIT_MAX};
 use super::failure::open_error;
 use super::migrate::{applied, known};
 use super::migration::{self, Steps};
-use super::{Schema, SqlPresence};
+use super::{Schema, SqlPresence, settings};
 use crate::error::{OpenError, StoreError};
 
 pub use homes::check_homes;
@@ -204,6 +204,19 @@ async fn open(address: &Address) -> Result<DatabaseConnection, OpenError> {
 async fn close(db: DatabaseConnection) {
     // Nothing is left to be said to it; a server that hangs is not waited for.
     let _ = tokio::time::timeout(WAIT_MAX, db.close_by_ref()).await;
+}
+
+/// Settings of the server of the database at `url` under which a power cut can lose what was committed, in words; empty
+/// is good. For tools: an opened store knows its own.
+///
+/// # Errors
+/// If it cannot be opened.
+pub async fn server_warnings(url: &str) -> Result<Vec<String>, OpenError> {
+    let address = Address::parse(url)?;
+    let db = open(&address).await?;
+    let found = settings::unsafe_ones(&db).await;
+    close(db).await;
+    found.map_err(|error| open_error(address.shown(), &error))
 }
 
 impl SqlPresence {

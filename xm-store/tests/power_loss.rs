@@ -72,18 +72,9 @@ fn a_power_cut_loses_nothing_that_was_stored() {
         if cut % 3 != 2 || cut + 1 == cuts {
             ledger.compare(&directory, &format!("cut {cut}"));
         }
-        make_room(&directory, &mut ledger);
+        ledger.begin_again_if_large(&directory);
     }
     let (stored, _) = ledger.counts();
+    println!("{cuts} power cuts, {stored} parcels stored, none lost, none twice");
     assert!(stored > 20 * cuts, "only {stored} parcels were stored");
-}
-
-/// Begins a new log before the disk is full: what is in this one has been compared.
-fn make_room(directory: &std::path::Path, ledger: &mut Ledger) {
-    let files = std::fs::read_dir(directory).expect("the log").flatten().filter_map(|entry| entry.metadata().ok());
-    if files.map(|file| file.len()).sum::<u64>() > 24 * 1024 * 1024 {
-        ledger.compare(directory, "before the next log");
-        std::fs::remove_dir_all(directory).expect("it goes");
-        ledger.begin_again();
-    }
 }

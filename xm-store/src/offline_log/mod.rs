@@ -114,7 +114,7 @@ impl OfflineLog {
     }
 
     /// The same; `watch` hears of everything an operator should know while the log is open. It is called by the thread
-    /// that writes, which waits for it.
+    /// that opens and then by the one that writes, which wait for it.
     ///
     /// # Errors
     /// See [`OpenError`].

@@ -13,6 +13,7 @@ Examples:
   xmd run --config xmd.toml      Run with it.
   xmd backup --to DIR            Copy what a running server keeps; `xmd restore` makes a server of the copy.
   xmd store check                See whether everything kept is whole.
+  xmd user export ann            Write out everything that is kept about a user; `erase` takes it away.
 
 Without configuration only this machine can reach the server, and mails become files in ./xmd-data/mail. To serve
 others set public_address, web.public_url, the listen addresses and the [mail] section. Stop it with Ctrl-C or SIGTERM:
@@ -45,6 +46,9 @@ pub enum Command {
     /// Check or repair what a stopped server or a backup keeps.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Write out or erase everything that is kept about one user.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Copy everything a server keeps, while it runs.
     #[command(after_help = BACKUP)]
     Backup(BackupArgs),
@@ -69,6 +73,50 @@ them and show them once.
 
 Example:
   xmd restore --from /backup/xmd-2026-11-25 --data /var/lib/xmd";
+
+/// What about a user.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Write out everything that is kept about a user, as JSON.
+    ///
+    /// The server must be stopped; --data may name a directory made by `xmd restore`. Leaves out what is derived from the
+    /// password, and tokens.
+    Export(ExportArgs),
+    /// Erase a user: account, profile, buddies on both sides, blocks, waiting messages, mails. Name and address are free
+    /// afterwards.
+    ///
+    /// The server must be stopped. What others were sent and have received is theirs. Ids of messages stay for seven days,
+    /// so that who wrote in vain is told; backups keep what they have.
+    Erase(EraseArgs),
+}
+
+/// Whose data, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The user's name.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// A new file, readable by its owner alone. Without it: standard output.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+}
+
+/// Whom to erase.
+#[derive(Clone, Debug, Args)]
+pub struct EraseArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// The user's name.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Yes, for good. Without it, says what would go.
+    #[arg(long)]
+    pub yes: bool,
+}
 
 /// What about the databases.
 #[derive(Debug, Subcommand)]

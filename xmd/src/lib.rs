@@ -17,4 +17,5 @@ mod roles;
 pub mod run;
 pub mod server;
 mod stores;
+pub mod user;
 pub mod web;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 use xmd::cli::{Cli, Command, StoreCommand};
-use xmd::{backup, check, db, run};
+use xmd::{backup, check, db, run, user};
 
 /// Returns memory to the system, which the default allocator of a long-running server does badly.
 #[global_allocator]
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Some(Command::Db(command)) => asynchronously(db::db(&command)),
         Some(Command::Store(StoreCommand::Check(args))) => asynchronously(check::check(&args)),
         Some(Command::Store(StoreCommand::Repair(args))) => asynchronously(check::repair(&args)),
+        Some(Command::User(command)) => asynchronously(user::user(&command)),
         Some(Command::Backup(args)) => asynchronously(backup::backup(&args)),
         Some(Command::Restore(args)) => asynchronously(backup::restore(&args)),
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use xm_store::records::{Level, ParcelId};
-use xmmep::message::body_of;
+use xmmep::message::{Message, body_of};
 use xmmep::messages::chat::{BODY_MAX, ConfirmLevel, TargetKind, TxtConfirm, TxtMsg};
 use xmmep::result_code::ResultCode;
 use xmmep::types::{Time, UserId};
@@ -103,6 +103,13 @@ fn spend(online: &mut Online, now: Time, burst: u32, per_second: u32) -> bool {
         online.allowance = (has, now);
     }
     has >= 1_000
+}
+
+/// The text in the body of a parcel, for tools that hand a user's data over; `None` if it is no text of ours. What a server
+/// logs or shows to operators never comes from here.
+#[must_use]
+pub fn text_of(body: &[u8]) -> Option<String> {
+    TxtMsg::decode_body(body).ok().map(|message| message.text.body.expose().to_owned())
 }
 
 async fn confirm(ctx: Ctx<Presence>, confirm: TxtConfirm) -> Result<Reply, Refusal> {

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use xm_store::Stores;
 use xmmep::types::{Time, UserId};
 
+pub use self::chat::text_of;
 pub use self::config::PresenceConfig;
 pub use self::links::join;
 

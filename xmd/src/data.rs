@@ -170,6 +170,12 @@ impl DataDir {
         self.path.join(name)
     }
 
+    /// Whether any key is here.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        KEY_FILES.iter().any(|name| self.join("keys").join(name).exists())
+    }
+
     /// The servers' keys. Made at the first start, which is known by the absence of `evidence` (a database): where there
     /// are data, a missing key is an error, because clients would refuse a new one.
     ///

@@ -92,13 +92,15 @@ impl Server {
         let data = DataDir::open(&config.data_dir)?;
         let databases = Databases::find(config, data.path()).map_err(StartError::Database)?;
         let evidence = stores::evidence(&data, &databases).await?;
-        let keys = data.keys(&mut rand::make_rng::<StdRng>(), evidence.as_deref())?;
+        // Tables may have been made before the first start, so without any key it is people that count.
+        let known = if data.has_keys() { &evidence.made } else { &evidence.used };
+        let keys = data.keys(&mut rand::make_rng::<StdRng>(), known.as_deref())?;
         let sockets = Sockets::bind(config).await?;
         let mail_directory = config.mail.directory.clone().unwrap_or_else(|| data.join("mail"));
         let road = road(&config.mail, &mail_directory)?;
         let mails = (config.mail.mode == MailMode::Directory).then_some(mail_directory);
         let places = Places::find(config, &sockets, keys.router.public(), (data.path().to_owned(), mails)).await?;
-        let kept = Kept::open(&data, config, &databases).await?;
+        let kept = Kept::open(&data, config, &databases, &evidence).await?;
 
         let clock = Clock::start();
         let courier = Courier::new(kept.mails.clone(), config.mail.from.clone(), road);

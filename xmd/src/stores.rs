@@ -56,6 +56,14 @@ pub enum StoresError {
         /// What it is.
         kind: &'static str,
     },
+    /// The Router's part is gone or empty, and the Presence's is not.
+    #[error("{router} is missing or empty, but {presence} has accounts: restore both from one backup")]
+    Forgotten {
+        /// The Router's database.
+        router: String,
+        /// The Presence's.
+        presence: String,
+    },
     /// There are accounts in files, and the configuration names a server.
     #[error(
         "database.url names a server, but {} exists: its accounts would not be found; take out database.url, or start with \
@@ -97,9 +105,13 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Opens all stores, and makes them at the first start.
-    pub(crate) async fn open(data: &DataDir, config: &Config, databases: &Databases) -> Result<Self, StoresError> {
+    pub(crate) async fn open(
+        data: &DataDir,
+        config: &Config,
+        databases: &Databases,
+        evidence: &Evidence,
+    ) -> Result<Self, StoresError> {
         let Databases { router, presence, register, server } = databases;
-        let evidence = evidence(data, databases).await?;
         let limits = &config.limits;
         let quotas = Quotas {
             messages: limits.offline_messages,
@@ -107,8 +119,11 @@ impl Kept {
             messages_per_sender: limits.offline_per_sender,
         };
         let directory = offline_directory(data.path(), config);
-        if let Some(evidence) = &evidence {
-            nothing_is_missing(databases, evidence, (config.database.offline, &directory)).await?;
+        match &evidence.used {
+            Some(evidence) => {
+                nothing_is_missing(databases, evidence, (config.database.offline, &directory)).await?;
+            }
+            None => nobody_is_missing(router, presence).await?,
         }
         for risk in server.iter().flat_map(sql::Server::warnings) {
             tracing::warn!("database.url: {risk}");
@@ -121,11 +136,6 @@ impl Kept {
         let of = |database| move |error| StoresError::of(database, error);
         let opened = sql::open_presence(presence.url()).await.map_err(of(presence))?;
         let store = Arc::new(opened.with_quotas(quotas));
-        if evidence.is_none()
-            && !store.is_empty().await.map_err(|why| StoresError::Store(presence.shown.clone(), why))?
-        {
-            return Err(missing(router, &presence.shown));
-        }
         nothing_is_stranded(&store, presence, config.database.offline, &directory).await?;
         let register = Arc::new(sql::open_register(register.url()).await.map_err(of(register))?);
         let router = Arc::new(sql::open_router(router.url()).await.map_err(of(router))?);
@@ -162,16 +172,27 @@ pub(crate) fn offline_directory(data: &Path, config: &Config) -> PathBuf {
     data.join(format!("offline-{}", config.presence.identity))
 }
 
-/// What shows that this is not the first start, if anything does. Files nobody would look at any more are an error.
-pub(crate) async fn evidence(data: &DataDir, databases: &Databases) -> Result<Option<PathBuf>, StoresError> {
+/// What shows that this is not the first start.
+pub(crate) struct Evidence {
+    /// The Router's database, if it has been made.
+    pub(crate) made: Option<PathBuf>,
+    /// The same, if anybody has registered.
+    pub(crate) used: Option<PathBuf>,
+}
+
+/// Looks whether this is the first start. Files nobody would look at any more are an error.
+pub(crate) async fn evidence(data: &DataDir, databases: &Databases) -> Result<Evidence, StoresError> {
     old_names(data.path())?;
     let file = data.join("RouterDB.db");
     if databases.server.is_some() && file.exists() {
         return Err(StoresError::OtherPlace(file));
     }
     let router = &databases.router;
-    let exists = router.exists().await.map_err(|error| StoresError::of(router, error))?;
-    Ok(exists.then(|| PathBuf::from(&router.shown)))
+    let of = |error| StoresError::of(router, error);
+    let is_made = router.exists().await.map_err(of)?;
+    let is_used = is_made && !router.schema.is_unused(router.url()).await.map_err(of)?;
+    let shown = || PathBuf::from(&router.shown);
+    Ok(Evidence { made: is_made.then(shown), used: is_used.then(shown) })
 }
 
 /// Refuses databases named as before, instead of making empty ones beside them.
@@ -205,6 +226,15 @@ fn new_name(name: &str) -> Option<String> {
 fn missing(database: &Database, evidence: &str) -> StoresError {
     let kind = if database.file.is_some() { "file" } else { "database" };
     StoresError::Missing { missing: database.shown.clone(), evidence: evidence.to_owned(), kind }
+}
+
+/// Refuses accounts that the Router has forgotten.
+async fn nobody_is_missing(router: &Database, presence: &Database) -> Result<(), StoresError> {
+    let of = |error| StoresError::of(presence, error);
+    if presence.exists().await.map_err(of)? && !presence.schema.is_unused(presence.url()).await.map_err(of)? {
+        return Err(StoresError::Forgotten { router: router.shown.clone(), presence: presence.shown.clone() });
+    }
+    Ok(())
 }
 
 /// Refuses to go on with an empty part where the rest has data.

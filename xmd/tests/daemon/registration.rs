@@ -235,6 +235,18 @@ pub(crate) async fn wait<T>(events: &mut Events, mut wanted: impl FnMut(Event) -
     tokio::time::timeout(PATIENCE, look).await.unwrap()
 }
 
+/// Ann asks Bob, who says yes.
+pub(crate) async fn befriend(ann: &Client, (bob, bob_events): (&Client, &mut Events), greeting: &str) {
+    let greeting = xmmep::bounded::Text::new(greeting).unwrap();
+    ann.add_buddy(bob.welcome().name.clone(), greeting).await.unwrap();
+    let asker = wait(bob_events, |event| match event {
+        Event::Asks { card, .. } => Some(card.user),
+        _ => None,
+    });
+    let asker = asker.await;
+    bob.answer_buddy(asker, xmmep::messages::buddies::BuddyAnswer::ACCEPT_AND_ADD).await.unwrap();
+}
+
 #[tokio::test]
 async fn no_password_token_key_or_message_is_in_the_log_even_at_debug() {
     const SECRET_TEXT: &str = "xyzzy-what-they-say-stays-between-them";
@@ -246,14 +258,8 @@ async fn no_password_token_key_or_message_is_in_the_log_even_at_debug() {
     assert!(login(&running, "bob", "a wrong password").await.is_err());
     let (ann, mut ann_events) = login(&running, "ann", PASSWORD).await.unwrap();
     let (bob, mut bob_events) = login(&running, "bob", PASSWORD).await.unwrap();
-    let (bob_id, bob_name) = (bob.welcome().user, UserName::new("bob").unwrap());
-    ann.add_buddy(bob_name, xmmep::bounded::Text::new(SECRET_TEXT).unwrap()).await.unwrap();
-    let asker = wait(&mut bob_events, |event| match event {
-        Event::Asks { card, .. } => Some(card.user),
-        _ => None,
-    });
-    let asker = asker.await;
-    bob.answer_buddy(asker, xmmep::messages::buddies::BuddyAnswer::ACCEPT_AND_ADD).await.unwrap();
+    let bob_id = bob.welcome().user;
+    befriend(&ann, (&bob, &mut bob_events), SECRET_TEXT).await;
     let online = ann.send_text(bob_id, SECRET_TEXT).await.unwrap();
     let tick_of = |id, wanted| {
         move |event| matches!(event, Event::Tick(tick) if tick.id == id && tick.tick == wanted).then_some(())

@@ -149,6 +149,25 @@ impl Schema {
         result.map(|()| check.checked)
     }
 
+    /// Whether the database at `url` has never been of use: it is missing, or nobody and nothing is in it. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn is_unused(self, url: &str) -> Result<bool, OpenError> {
+        if self.status(url).await?.applied.is_empty() {
+            return Ok(true);
+        }
+        let address = Address::parse(url)?;
+        let db = open(&address).await?;
+        let row = match self {
+            Self::Router => router::is_empty(&db).await,
+            Self::Presence => presence::is_empty(&db).await,
+            Self::Register => register::is_empty(&db).await,
+        };
+        close(db).await;
+        row.map_err(|error| OpenError::Unreachable { path: address.shown(), why: error.to_string() })
+    }
+
     async fn check_all(self, check: &mut Check<'_>, address: &Address) -> Result<(), OpenError> {
         if matches!(address, Address::Sqlite(_)) {
             file(check).await.map_err(|error| open_error(address.shown(), &error))?;
@@ -220,14 +239,6 @@ pub async fn server_warnings(url: &str) -> Result<Vec<String>, OpenError> {
 }
 
 impl SqlPresence {
-    /// Whether nobody has an account here.
-    ///
-    /// # Errors
-    /// If the database fails.
-    pub async fn is_empty(&self) -> Result<bool, StoreError> {
-        presence::is_empty(&self.database.reader()?).await
-    }
-
     /// Whether messages wait here.
     ///
     /// # Errors

@@ -142,7 +142,8 @@ fn is_named(check: &mut Check<'_>, which: &str, names: &HashMap<i64, String>, (u
 }
 
 pub(super) async fn is_empty(db: &impl ConnectionTrait) -> Result<bool, StoreError> {
-    Ok(account::Entity::find().limit(1).one(db).await?.is_none())
+    let one = account::Entity::find().select_only().column(account::Column::User).limit(1).into_tuple::<i64>();
+    Ok(one.one(db).await?.is_none())
 }
 
 pub(super) async fn has_waiting(db: &impl ConnectionTrait) -> Result<bool, StoreError> {

@@ -1,6 +1,6 @@
 //! What holds in RegisterDB.
 
-use sea_orm::EntityTrait;
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect};
 
 use super::{Check, walk};
 use crate::error::StoreError;
@@ -19,4 +19,9 @@ pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
         }
     });
     Ok(())
+}
+
+pub(super) async fn is_empty(db: &impl ConnectionTrait) -> Result<bool, StoreError> {
+    let one = mail::Entity::find().select_only().column(mail::Column::State).limit(1).into_tuple::<i16>();
+    Ok(one.one(db).await?.is_none())
 }

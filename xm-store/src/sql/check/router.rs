@@ -1,6 +1,6 @@
 //! What holds in RouterDB.
 
-use sea_orm::EntityTrait;
+use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect};
 
 use super::{Check, walk};
 use crate::error::StoreError;
@@ -33,4 +33,9 @@ fn placement(check: &mut Check<'_>, row: &placement::Model) {
     let is_active = matches!(placement.state, PlacementState::Active { .. });
     let form = if is_active { "is active, but has its form still" } else { "waits for a Presence, but has no form" };
     check.expect(is_active != placement.form.is_some(), format_args!("{which}: it {form}"));
+}
+
+pub(super) async fn is_empty(db: &impl ConnectionTrait) -> Result<bool, StoreError> {
+    let one = placement::Entity::find().select_only().column(placement::Column::User).limit(1).into_tuple::<i64>();
+    Ok(one.one(db).await?.is_none())
 }

@@ -57,6 +57,8 @@ impl Engine {
     pub fn make(self, programs: &Programs, place: &Place, password: &str) -> Result<(), String> {
         let run_as = self.run_as();
         let mut maker = run_as.command(&programs.maker);
+        // MariaDB deletes at its start what looks like its own in there, also if another one needs it.
+        maker.env("TMPDIR", place.path());
         let first = place.path().join("first");
         write_for(run_as, &first, &self.first_words(password));
         match self {

@@ -3,14 +3,17 @@
 //! `XM_KILLS=1000 cargo test -p xm-store --features offline-log --test crash` kills more often than usual.
 #![cfg(all(unix, feature = "offline-log"))]
 
+#[path = "common/child.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod child;
 #[path = "common/need.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod need;
 #[path = "common/victim.rs"]
-#[expect(dead_code, reason = "shared by several tests")]
 mod victim;
 
-use victim::{Ledger, Victim};
+use child::Victim;
+use victim::Ledger;
 
 /// How often the victim is killed.
 const KILLS: u64 = 25;

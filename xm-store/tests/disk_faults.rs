@@ -3,6 +3,11 @@
 //! from a small file system and from limits.
 #![cfg(all(target_os = "linux", feature = "offline-log"))]
 
+#[path = "common/child.rs"]
+mod child;
+#[path = "common/faults.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod faults;
 #[path = "common/loop_disk.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod loop_disk;
@@ -13,42 +18,17 @@ mod need;
 #[expect(dead_code, reason = "shared by several tests")]
 mod victim;
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
-use loop_disk::Disk;
-use victim::{Ledger, Victim, options};
+use child::Victim;
+use faults::{injected, tmpfs};
+use victim::{Ledger, options};
 use xm_store::OpenError;
 use xm_store::offline_log::OfflineLog;
 
 /// Resident memory a victim may have, in KiB: that of a test executable and a log of some thousand messages.
 const RESIDENT_MAX: u64 = 96 * 1024;
-
-/// The victim under `strace` with this injection, where that works.
-fn injected(test: &str, injection: &str) -> Option<Vec<OsString>> {
-    let syscall = injection.split(':').next().unwrap_or_default();
-    let (trace, inject) = (format!("trace={syscall}"), format!("inject={injection}"));
-    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(OsString::from);
-    let works = || {
-        let tried = Command::new(&words[0]).args(&words[1..]).arg("true").output();
-        let failed = |why: String| Some(format!("strace cannot inject {injection}: {why}"));
-        match tried {
-            Ok(output) if output.status.code().is_some_and(|code| code < 2) => None,
-            Ok(output) => failed(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => failed(error.to_string()),
-        }
-    };
-    let missing = need::missing_program(&["strace"]).or_else(works);
-    need::need(test, "strace", missing).then(|| words.to_vec())
-}
-
-/// A small file system in memory, where the machine allows one.
-fn tmpfs(test: &str, size: &str) -> Option<Disk> {
-    let missing = need::not_root().or_else(|| need::missing_program(&["mount", "umount"]));
-    let disk = missing.map_or_else(|| Disk::tmpfs(size), Err);
-    need::need(test, "root", disk.as_ref().err().cloned()).then(|| disk.expect("checked"))
-}
 
 /// Kills the victim and compares.
 fn compare(directory: &Path, victim: Victim, when: &str) {

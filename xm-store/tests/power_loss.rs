@@ -5,31 +5,30 @@
 //! this cannot show: a disk that lies about having flushed.
 #![cfg(all(target_os = "linux", feature = "offline-log"))]
 
+#[path = "common/child.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod child;
+#[path = "common/faults.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod faults;
 #[path = "common/loop_disk.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod loop_disk;
 #[path = "common/need.rs"]
 mod need;
 #[path = "common/victim.rs"]
-#[expect(dead_code, reason = "shared by several tests")]
 mod victim;
 
-use loop_disk::Disk;
-use victim::{Ledger, Victim};
+use child::Victim;
+use faults::powered;
+use victim::Ledger;
 
 /// How often the power goes.
 const CUTS: u64 = 10;
 
-/// A disk whose power can be cut, where the machine allows one.
-fn disk(test: &str) -> Option<Disk> {
-    let missing = need::not_root().or_else(|| need::missing_program(&["mkfs.ext4", "mount", "umount", "perl"]));
-    let disk = missing.map_or_else(Disk::ext4, Err);
-    need::need(test, "power_loss", disk.as_ref().err().cloned()).then(|| disk.expect("checked"))
-}
-
 #[test]
 fn what_was_flushed_stays_and_what_was_not_is_gone() {
-    let Some(mut disk) = disk("what_was_flushed_stays_and_what_was_not_is_gone") else { return };
+    let Some(mut disk) = powered("what_was_flushed_stays_and_what_was_not_is_gone") else { return };
     let path = |name| disk.path().join(name);
     std::fs::write(path("flushed"), b"here").unwrap();
     std::fs::File::open(path("flushed")).unwrap().sync_all().unwrap();
@@ -50,7 +49,7 @@ fn what_was_flushed_stays_and_what_was_not_is_gone() {
 
 #[test]
 fn a_power_cut_loses_nothing_that_was_stored() {
-    let Some(mut disk) = disk("a_power_cut_loses_nothing_that_was_stored") else { return };
+    let Some(mut disk) = powered("a_power_cut_loses_nothing_that_was_stored") else { return };
     let directory = disk.path().join("offline");
     let mut ledger = Ledger::default();
     let cuts = need::setting("XM_POWER_CUTS", CUTS);

@@ -1,16 +1,9 @@
-//! A process that appends to a log and says what it was answered, to be killed, starved or cut off; and the ledger of what
-//! it was promised.
-//!
-//! A test starts its own executable again as the victim, which writes each answer to standard output *after* it got it.
-//! An error is answered like a client does: the same parcel again, a little later.
+//! A victim that appends to a log, and the ledger of what it was promised. An error is answered like a client does: the
+//! same parcel again, a little later.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use xm_store::offline::Appended;
@@ -19,16 +12,10 @@ use xm_store::records::{Level, Parcel, ParcelId, Place, Quotas};
 use xm_store::{Offline, StoreError};
 use xmmep::types::{MsgId, UserId, WallTime};
 
-/// Set for the victim: the directory of its log.
-const DIRECTORY: &str = "XM_VICTIM_DIRECTORY";
-/// Set for the victim: the number of its first parcel.
-const FIRST: &str = "XM_VICTIM_FIRST";
+use crate::child::{journal, task};
+
 const BOB: UserId = UserId(2);
 const WRITERS: u64 = 4;
-/// A victim that says nothing for so long has hung.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// A victim that says so much else will never say it.
-const LINES_MAX: usize = 50_000;
 /// Bytes of a log with which a test goes on.
 const LOG_MAX: u64 = 12 * 1024 * 1024;
 /// Between an error and the next try.
@@ -60,10 +47,8 @@ fn is_settled(number: u64) -> bool {
 /// Not a test of its own: the victim, when started by another test.
 #[test]
 fn victim() {
-    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
-    let first: u64 = std::env::var(FIRST).unwrap().parse().unwrap();
-    journal("pid", u64::from(std::process::id()));
-    let log = OfflineLog::open_watched(Path::new(&directory), options(), |event| journal(word(&event), 0));
+    let Some((directory, first)) = task() else { return };
+    let log = OfflineLog::open_watched(&directory, options(), |event| journal(word(&event), 0));
     let log = Arc::new(log.expect("the log opens"));
     journal("opened", 0);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -108,100 +93,6 @@ fn word(event: &Event) -> &'static str {
         Event::SlowFlush(_) => "event:slow",
         Event::Full(_) => "event:full",
         _ => "event:other",
-    }
-}
-
-/// One line, one write: a line in the pipe is never torn by the kill. Ends the victim if nobody reads any more.
-fn journal(what: &str, number: u64) {
-    let line = format!("\njournal {what} {number} .\n");
-    std::io::stdout().lock().write_all(line.as_bytes()).expect("the parent reads");
-}
-
-/// A victim that runs.
-pub(crate) struct Victim {
-    child: Child,
-    lines: Receiver<(String, u64)>,
-    /// What it has said so far.
-    pub(crate) journal: Vec<(String, u64)>,
-    pid: u64,
-}
-
-impl Victim {
-    /// Starts one whose first parcel is `first`, as an argument of `wrapper` if there is one.
-    pub(crate) fn start(directory: &Path, first: u64, wrapper: &[OsString]) -> Self {
-        let own = std::env::current_exe().expect("this test has a path").into_os_string();
-        let arguments = ["victim::victim", "--exact", "--nocapture", "--test-threads=1"].map(OsString::from);
-        let words: Vec<_> = wrapper.iter().cloned().chain([own]).chain(arguments).collect();
-        let mut child = Command::new(&words[0])
-            .args(&words[1..])
-            .env(DIRECTORY, directory)
-            .env(FIRST, first.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the victim starts");
-        let reader = BufReader::new(child.stdout.take().expect("piped"));
-        let (tell, lines) = channel();
-        std::thread::spawn(move || {
-            for line in reader.lines().map_while(Result::ok) {
-                if let ["journal", what, number, "."] = line.split_whitespace().collect::<Vec<_>>()[..] {
-                    let number = number.parse().expect("a number");
-                    // The test may have failed meanwhile.
-                    let _ = tell.send((what.to_owned(), number));
-                }
-            }
-        });
-        let mut victim = Self { child, lines, journal: Vec::new(), pid: 0 };
-        victim.pid = victim.wait_for("pid");
-        victim
-    }
-
-    /// Its process, whatever wraps it.
-    pub(crate) fn pid(&self) -> u64 {
-        self.pid
-    }
-
-    /// Reads on until it says this; returns the number.
-    pub(crate) fn wait_for(&mut self, what: &str) -> u64 {
-        for _ in 0..LINES_MAX {
-            let Ok(line) = self.lines.recv_timeout(SILENCE_MAX) else { break };
-            self.journal.push(line.clone());
-            if line.0 == what {
-                return line.1;
-            }
-        }
-        panic!("the victim ends, hangs or goes on and never says {what:?}: {:?}", self.journal.last_chunk::<20>());
-    }
-
-    /// Reads on until it has said this so often.
-    pub(crate) fn wait_for_many(&mut self, what: &str, times: usize) {
-        for _ in 0..times {
-            self.wait_for(what);
-        }
-    }
-
-    pub(crate) fn count(&self, what: &str) -> usize {
-        self.journal.iter().filter(|(said, _)| said == what).count()
-    }
-
-    /// `kill -9`; returns all it has said.
-    pub(crate) fn kill(mut self) -> Vec<(String, u64)> {
-        let killed = Command::new("kill").args(["-9", &self.pid.to_string()]).status().expect("kill runs");
-        assert!(killed.success(), "it lives until it is killed");
-        self.child.wait().expect("it is dead");
-        let rest: Vec<_> = self.lines.iter().collect();
-        self.journal.extend(rest);
-        std::mem::take(&mut self.journal)
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        // Dead already, unless the test has failed. A wrapper that dies may leave it alive.
-        if self.pid > 0 && matches!(self.child.try_wait(), Ok(None)) {
-            let _ = Command::new("kill").args(["-9", &self.pid.to_string()]).stderr(Stdio::null()).status();
-            let _ = self.child.wait();
-        }
     }
 }
 

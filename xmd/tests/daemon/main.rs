@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that cannot go on fails the test")]
 
-mod erasure;
 #[path = "../../../xm-store/tests/common/mod.rs"]
 mod databases;
 mod engines;
+mod erasure;
 mod files;
 mod place;
 mod registration;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, Executor};
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, RuntimeErr, Statement};
+use tokio::time::Instant;
 
 use super::address::Address;
 use crate::error::OpenError;
@@ -16,6 +17,9 @@ use crate::error::OpenError;
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
 /// The servers give up before we do, so that they end what nobody waits for.
 const STATEMENT_MAX: Duration = Duration::from_secs(4);
+/// After this a server undoes a transaction that nobody goes on with, and with it its locks: the connection may be lost
+/// without the server knowing. We give up after [`WAIT_MAX`].
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How long a start waits for another process that migrates.
 const MIGRATION_WAIT_MAX: Duration = Duration::from_secs(120);
 
@@ -34,26 +38,39 @@ pub(super) enum Use {
 #[derive(Debug)]
 pub(super) struct Pool {
     options: ConnectOptions,
-    current: Mutex<DatabaseConnection>,
+    /// And since when.
+    current: Mutex<(DatabaseConnection, Instant)>,
 }
 
 impl Pool {
-    /// Opens at least one connection.
+    /// Opens at least one connection. The drivers themselves wait for ever for what a connection is told first.
     pub(super) async fn open(address: &Address, purpose: Use, connections: u32) -> Result<Self, DbErr> {
         let options = options(address, purpose, connections);
-        let current = Mutex::new(sea_orm::Database::connect(options.clone()).await?);
-        Ok(Self { options, current })
+        let connect = tokio::time::timeout(WAIT_MAX * 2, sea_orm::Database::connect(options.clone()));
+        let hung = |_| DbErr::Conn(RuntimeErr::Internal("the database did not answer in time".into()));
+        let current = connect.await.map_err(hung)??;
+        Ok(Self { options, current: Mutex::new((current, Instant::now())) })
     }
 
     pub(super) fn get(&self) -> DatabaseConnection {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// Replaces all connections unless that was done just now: callers who find them hung come in crowds. Connections also
+    /// hang that are on their way back into the pool, where nobody waits for them, but their places stay taken.
+    pub(super) async fn renew_hung(&self) {
+        let since = self.current.lock().unwrap_or_else(PoisonError::into_inner).1;
+        if since.elapsed() >= WAIT_MAX {
+            // A pool that cannot be replaced stays as it is.
+            let _ = self.renew().await;
+        }
     }
 
     /// Replaces all connections. Those of the old pool may hang for as long as TCP keeps hoping; nobody waits for them.
     pub(super) async fn renew(&self) -> Result<(), DbErr> {
         let mut options = self.options.clone();
         let fresh = sea_orm::Database::connect(options.connect_lazy(true).clone()).await?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = (fresh, Instant::now());
         Ok(())
     }
 
@@ -147,10 +164,11 @@ fn mysql_settings(purpose: Use) -> Arc<str> {
     let limits = if purpose == Use::Migrate {
         format!("SET SESSION lock_wait_timeout = {}", MIGRATION_WAIT_MAX.as_secs())
     } else {
-        let (seconds, millis) = (STATEMENT_MAX.as_secs(), STATEMENT_MAX.as_millis());
+        let (seconds, millis, idle) = (STATEMENT_MAX.as_secs(), STATEMENT_MAX.as_millis(), IDLE_MAX.as_secs());
         format!(
             "SET SESSION innodb_lock_wait_timeout = {seconds}, SESSION lock_wait_timeout = {seconds} \
-             /*M!100100 , SESSION max_statement_time = {seconds} */ /*!80000 , SESSION max_execution_time = {millis} */"
+             /*M!100100 , SESSION max_statement_time = {seconds} */ \
+             /*M!100300 , SESSION idle_transaction_timeout = {idle} */ /*!80000 , SESSION max_execution_time = {millis} */"
         )
     };
     format!("SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION'; {limits}; SET SESSION TRANSACTION ISOLATION LEVEL {isolation}").into()
@@ -159,15 +177,17 @@ fn mysql_settings(purpose: Use) -> Arc<str> {
 /// What PostgreSQL connections are told first. A commit is on disk when it returns, whatever the server's default is.
 fn postgres_settings(purpose: Use) -> Arc<str> {
     let isolation = isolation(purpose);
-    let (statement, lock) = match purpose {
-        Use::Migrate => (Duration::ZERO, MIGRATION_WAIT_MAX),
-        Use::Read | Use::Write => (STATEMENT_MAX, STATEMENT_MAX),
+    let (statement, lock, idle) = match purpose {
+        Use::Migrate => (Duration::ZERO, MIGRATION_WAIT_MAX, MIGRATION_WAIT_MAX),
+        Use::Read | Use::Write => (STATEMENT_MAX, STATEMENT_MAX, IDLE_MAX),
     };
     format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL {isolation}; SET synchronous_commit = on; \
-         SET statement_timeout = {}; SET lock_timeout = {}; SET standard_conforming_strings = on",
+         SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
+         SET standard_conforming_strings = on",
         statement.as_millis(),
-        lock.as_millis()
+        lock.as_millis(),
+        idle.as_millis()
     )
     .into()
 }

@@ -14,11 +14,12 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::connect::{Pool, Use, WAIT_MAX};
-use super::failure::{Failure, open_error};
+use super::failure::{Failure, is_none_free, open_error};
 use super::health::{Health, Stats};
 use super::migration::Steps;
+use super::panics::{caught, check};
 use super::writer::{Work, Writer};
-use super::{migrate, settings};
+use super::{migrate, panics, settings};
 use crate::error::{OpenError, StoreError};
 
 /// Connections that read. SQLite gives each a thread; more would only queue for the disk.
@@ -46,12 +47,17 @@ impl Database {
     /// Opens or makes the database at `url` and brings it to the newest schema of `M`.
     pub(super) async fn open<M: Steps>(url: &str) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
-        migrate::bring_up::<M>(&address).await?;
+        panics::caught_opening(&address, Box::pin(Self::open_at::<M>(&address))).await
+    }
+
+    async fn open_at<M: Steps>(address: &Address) -> Result<Self, OpenError> {
+        migrate::bring_up::<M>(address).await?;
         let failed = |error: DbErr| open_error(address.shown(), &error);
         let writers = if matches!(address, Address::Sqlite(_)) { 1 } else { WRITERS };
-        let write = Arc::new(Pool::open(&address, Use::Write, writers).await.map_err(failed)?);
-        let read = Arc::new(Pool::open(&address, Use::Read, READERS).await.map_err(failed)?);
-        let warnings = settings::unsafe_ones(&read.get()).await.map_err(failed)?;
+        let write = Arc::new(Pool::open(address, Use::Write, writers).await.map_err(failed)?);
+        let read = Arc::new(Pool::open(address, Use::Read, READERS).await.map_err(failed)?);
+        let settings = async { settings::unsafe_ones(&read.get()).await.map_err(failed) };
+        let warnings = migrate::in_time(address, settings).await?;
         let health = Arc::new(Health::default());
         let writer = Writer::start(write.clone(), read.clone(), health.clone());
         Ok(Self { read, reads: Semaphore::new(READS_MAX), write, writer, health, warnings })
@@ -78,17 +84,21 @@ impl Database {
         let reader = self.reader()?;
         let read = async {
             // Undone when dropped: it changes nothing.
-            let txn = reader.connection.begin().await.map_err(StoreError::from)?;
+            let txn = match reader.connection.begin().await {
+                Ok(txn) => txn,
+                Err(error) => return Err(StoreError::from(self.failed(error).await).into()),
+            };
             work(&txn, &data).await
         };
-        match timeout(WAIT_MAX, read).await {
-            Ok(result) => {
+        match timeout(WAIT_MAX, caught(read)).await {
+            Ok(Ok(result)) => {
                 match result.as_ref().err().and_then(Failure::of_store) {
                     Some(StoreError::Unavailable(why)) => self.health.away(why),
                     _ => self.health.well(),
                 }
                 result
             }
+            Ok(Err(panic)) => Err(StoreError::from(self.broken(panic).await).into()),
             Err(_) => Err(StoreError::from(self.hung().await).into()),
         }
     }
@@ -133,9 +143,23 @@ impl Database {
     async fn hung(&self) -> DbErr {
         let why = "the database did not answer in time";
         self.health.away(why);
+        self.read.renew_hung().await;
+        DbErr::Conn(RuntimeErr::Internal(why.into()))
+    }
+
+    /// Gives the next call new connections if none of the old came free.
+    async fn failed(&self, error: DbErr) -> DbErr {
+        if is_none_free(&error) {
+            self.read.renew_hung().await;
+        }
+        error
+    }
+
+    /// Gives the next call connections that no panic has gone through.
+    async fn broken(&self, panic: String) -> DbErr {
         // A pool that cannot be replaced stays as it is.
         let _ = self.read.renew().await;
-        DbErr::Conn(RuntimeErr::Internal(why.into()))
+        DbErr::Type(panic)
     }
 }
 
@@ -148,17 +172,18 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     async fn bounded<T>(&self, statement: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-        match timeout(WAIT_MAX, statement).await {
-            Ok(Ok(answer)) => {
+        match timeout(WAIT_MAX, caught(statement)).await {
+            Ok(Ok(Ok(answer))) => {
                 self.database.health.well();
                 Ok(answer)
             }
-            Ok(Err(error)) => {
+            Ok(Ok(Err(error))) => {
                 if let StoreError::Unavailable(why) = StoreError::from(error.clone()) {
                     self.database.health.away(&why);
                 }
-                Err(error)
+                Err(self.database.failed(error).await)
             }
+            Ok(Err(panic)) => Err(self.database.broken(panic).await),
             Err(_) => Err(self.database.hung().await),
         }
     }
@@ -179,10 +204,20 @@ impl ConnectionTrait for Reader<'_> {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.bounded(self.connection.query_one_raw(statement)).await
+        let query = async {
+            let row = self.connection.query_one_raw(statement).await?;
+            check(&row)?;
+            Ok(row)
+        };
+        self.bounded(query).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.bounded(self.connection.query_all_raw(statement)).await
+        let query = async {
+            let rows = self.connection.query_all_raw(statement).await?;
+            check(&rows)?;
+            Ok(rows)
+        };
+        self.bounded(query).await
     }
 }

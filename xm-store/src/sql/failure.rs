@@ -142,6 +142,11 @@ fn engine_meaning(error: &dyn sqlx::error::DatabaseError) -> Meaning {
     code.parse().map_or(Meaning::Rejected, sqlite)
 }
 
+/// Whether a pool had no connection to give, for as long as one waits.
+pub(super) fn is_none_free(error: &DbErr) -> bool {
+    matches!(error, DbErr::ConnectionAcquire(_))
+}
+
 /// Whether the server says that there is no such database.
 pub(super) fn is_no_such_database(error: &DbErr) -> bool {
     let Some(sqlx::Error::Database(inner)) = driver(error) else { return false };

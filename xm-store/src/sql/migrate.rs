@@ -7,7 +7,7 @@ use sea_orm::{
 };
 
 use super::address::Address;
-use super::connect::{Pool, Use, make_private};
+use super::connect::{Pool, Use, WAIT_MAX, make_private};
 use super::failure::{is_database_there, is_no_such_database, open_error};
 use super::migration::Steps;
 use crate::error::OpenError;
@@ -57,7 +57,7 @@ pub(super) async fn status<M: Steps>(address: &Address) -> Result<SchemaStatus, 
         Err(error) if is_no_such_database(&error) => return Ok(missing),
         opened => opened.map_err(|error| open_error(address.shown(), &error))?,
     };
-    let applied = applied::<M>(&pool.get(), address).await;
+    let applied = in_time(address, applied::<M>(&pool.get(), address)).await;
     pool.close().await;
     let applied = applied?;
     let pending = known.into_iter().filter(|step| !applied.contains(step)).collect();
@@ -75,7 +75,7 @@ async fn migrate<M: Steps>(pool: &Pool, address: &Address) -> Result<(), OpenErr
     let options =
         TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
     // Looked at before anything is written to what may be another program's.
-    if applied::<M>(&pool.get(), address).await? == known {
+    if in_time(address, applied::<M>(&pool.get(), address)).await? == known {
         return Ok(());
     }
     let txn = pool.get().begin_with_options(options).await.map_err(failed)?;
@@ -117,6 +117,17 @@ async fn unlock(txn: &DatabaseTransaction) {
         // If this fails the connection is gone, and the lock with it.
         let _ = txn.execute_unprepared("DO RELEASE_ALL_LOCKS()").await;
     }
+}
+
+/// What a look at a database finds, in time. Changes of the schema take as long as they take; looks do not.
+pub(super) async fn in_time<T>(
+    address: &Address,
+    look: impl Future<Output = Result<T, OpenError>>,
+) -> Result<T, OpenError> {
+    tokio::time::timeout(WAIT_MAX, look).await.unwrap_or_else(|_| {
+        let why = "the database did not answer in time".into();
+        Err(OpenError::Unreachable { path: address.shown(), why })
+    })
 }
 
 /// The steps that a database has. Refuses what is not ours, or not yet known to us.

@@ -48,6 +48,7 @@ mod mail_queue;
 mod migrate;
 mod migration;
 mod offline;
+mod panics;
 mod placements;
 mod search;
 mod search_index;
@@ -140,11 +141,14 @@ impl Schema {
     /// See [`OpenError`].
     pub async fn status(self, url: &str) -> Result<SchemaStatus, OpenError> {
         let address = Address::parse(url)?;
-        match self {
-            Self::Router => migrate::status::<migration::Router>(&address).await,
-            Self::Presence => migrate::status::<migration::Presence>(&address).await,
-            Self::Register => migrate::status::<migration::Register>(&address).await,
-        }
+        let status = async {
+            match self {
+                Self::Router => migrate::status::<migration::Router>(&address).await,
+                Self::Presence => migrate::status::<migration::Presence>(&address).await,
+                Self::Register => migrate::status::<migration::Register>(&address).await,
+            }
+        };
+        panics::caught_opening(&address, Box::pin(status)).await
     }
 
     /// Makes the database at `url` if it is missing and brings it to the newest schema, as opening it does.
@@ -153,11 +157,14 @@ impl Schema {
     /// See [`OpenError`].
     pub async fn migrate(self, url: &str) -> Result<(), OpenError> {
         let address = Address::parse(url)?;
-        match self {
-            Self::Router => migrate::bring_up::<migration::Router>(&address).await,
-            Self::Presence => migrate::bring_up::<migration::Presence>(&address).await,
-            Self::Register => migrate::bring_up::<migration::Register>(&address).await,
-        }
+        let migrate = async {
+            match self {
+                Self::Router => migrate::bring_up::<migration::Router>(&address).await,
+                Self::Presence => migrate::bring_up::<migration::Presence>(&address).await,
+                Self::Register => migrate::bring_up::<migration::Register>(&address).await,
+            }
+        };
+        panics::caught_opening(&address, Box::pin(migrate)).await
     }
 }
 

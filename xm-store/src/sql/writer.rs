@@ -23,8 +23,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connect::{Pool, WAIT_MAX};
-use super::failure::{Failure, is_disk_failure};
+use super::failure::{Failure, is_disk_failure, is_none_free};
 use super::health::Health;
+use super::panics::caught;
 use crate::error::StoreError;
 
 /// Changes that wait. The next one is told that the store is busy.
@@ -310,13 +311,20 @@ impl Task {
     /// [`attempt`](Self::attempt) that ends in time. A server that does not answer gets new connections next time.
     async fn bounded(&self, group: &mut [Box<dyn Change>]) -> Result<(), Undone> {
         let mut committing = false;
-        match timeout(WAIT_MAX, self.attempt(group, &mut committing)).await {
-            Ok(result) => result,
+        match timeout(WAIT_MAX, caught(self.attempt(group, &mut committing))).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                // A pool that cannot be replaced stays as it is.
+                let _ = self.pool.renew().await;
+                Err(match committing {
+                    true => Undone::Unknown(StoreError::Unavailable(panic)),
+                    false => Undone::Before(StoreError::Corrupt(panic)),
+                })
+            }
             Err(_) => {
                 let error = StoreError::Unavailable("the database did not answer in time".into());
                 self.health.away(&error.to_string());
-                // A pool that cannot be replaced stays as it is.
-                let _ = self.pool.renew().await;
+                self.pool.renew_hung().await;
                 Err(if committing { Undone::Unknown(error) } else { Undone::Before(error) })
             }
         }
@@ -328,7 +336,11 @@ impl Task {
             ..TransactionOptions::default()
         };
         let before = |error: sea_orm::DbErr| Undone::Before(error.into());
-        let txn = self.pool.get().begin_with_options(options).await.map_err(before)?;
+        let begun = self.pool.get().begin_with_options(options).await;
+        if begun.as_ref().err().is_some_and(is_none_free) {
+            self.pool.renew_hung().await;
+        }
+        let txn = begun.map_err(before)?;
         let changes = group.len();
         for change in group {
             let undone = match change.run(&txn).await {

@@ -11,7 +11,7 @@ use xm_store::{OpenError, Placements, StoreError};
 use xmmep::types::UserId;
 
 use super::{Behind, again, form, in_time, is_passing, on_each_engine, on_own_servers, refusal};
-use crate::common::proxy::Proxy;
+use crate::common::proxy::{Fault, Proxy};
 use crate::common::servers::{Engine, Server};
 use crate::common::wire::{Kind, Request};
 
@@ -22,7 +22,11 @@ on_own_servers!(
     a_server_that_stands_still_holds_up_nobody,
 );
 
-on_each_engine!(a_table_that_somebody_holds_ends_calls_in_time);
+on_each_engine!(
+    a_table_that_somebody_holds_ends_calls_in_time,
+    a_server_that_falls_silent_while_it_is_opened_is_named_in_time,
+    connections_that_never_answer_again_are_given_up,
+);
 
 /// The event loop may be late by this much: the machine may be busy, but a blocked loop is late by seconds.
 const LATE_MAX: Duration = Duration::from_millis(500);
@@ -91,7 +95,7 @@ async fn a_server_killed_in_the_middle_has_done_all_or_nothing(server: &Server) 
             }
             false
         };
-        proxy.when(tell, crate::common::proxy::Fault::Before);
+        proxy.when(tell, Fault::Before);
         let (calling, form) = (store.clone(), ann.clone());
         let call = tokio::spawn(async move { calling.register(form, at(0)).await });
         reached.recv().await.expect("the moment comes");
@@ -171,4 +175,42 @@ async fn a_table_that_somebody_holds_ends_calls_in_time(server: &'static Server)
     again("reading", || async { behind.store.by_name(&name("Ann")).await }).await.expect("she is kept");
     let made = again("writing", || behind.store.register(form(2, "Bob"), at(1))).await;
     assert!(matches!(made, Registration::Registered(_)), "{made:?}");
+}
+
+async fn a_server_that_falls_silent_while_it_is_opened_is_named_in_time(server: &'static Server) {
+    let database = server.database("RouterDB");
+    open_router(&database.url()).await.expect("it is made").close().await;
+    let mut openers = tokio::task::JoinSet::new();
+    for n in 1..=48 {
+        let proxy = Proxy::of(server).await;
+        proxy.at(n, Fault::Answer(Vec::new()));
+        let url = server.url_at(proxy.port(), database.name());
+        openers.spawn(async move {
+            // A store that opened all the same did so before the fault, or over another connection.
+            let opened = in_time(&format!("opening, silent at {n}"), open_router(&url)).await.map(|_| ());
+            assert!(matches!(opened, Ok(()) | Err(OpenError::Unreachable { .. })), "{n}: {opened:?}");
+            (opened.is_err(), proxy.disarm())
+        });
+    }
+    let ended = openers.join_all().await;
+    assert!(ended.iter().filter(|(failed, struck)| *failed && *struck).count() >= 5, "{ended:?}");
+    assert!(ended.iter().any(|(_, struck)| !struck), "opening takes more statements: {ended:?}");
+}
+
+async fn connections_that_never_answer_again_are_given_up(server: &'static Server) {
+    let behind = Behind::new(server).await;
+    // One more than there are connections to write.
+    for number in 1..=3 {
+        let silence = Fault::Answer(Vec::new());
+        behind.proxy.when(|request| request.kind == Kind::Run && request.sql.starts_with("INSERT"), silence);
+        let call = in_time("writing", behind.store.register(form(number, &format!("Ann{number}")), at(0))).await;
+        assert!(call.as_ref().is_err_and(is_passing), "{number}: {call:?}");
+        behind.proxy.disarm();
+        // Until the next try makes sense.
+        again("reading", || async { behind.store.by_name(&name("Ann")).await }).await;
+    }
+    for number in 1..=3 {
+        let made = again("writing", || behind.store.register(form(number, &format!("Ann{number}")), at(1))).await;
+        assert!(matches!(made, Registration::Registered(_)), "{made:?}");
+    }
 }

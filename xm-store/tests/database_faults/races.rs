@@ -135,7 +135,7 @@ async fn many_who_open_a_new_database_at_once_all_find_it_ready(server: &'static
 }
 
 async fn opening_bears_the_loss_of_a_connection_at_every_statement(server: &'static Server) {
-    const AT_ONCE: usize = 6;
+    const AT_ONCE: usize = 16;
     let mut n = 0;
     loop {
         let mut openers = tokio::task::JoinSet::new();

@@ -14,7 +14,7 @@ use crate::common::proxy::{Fault, Proxy};
 use crate::common::servers::Server;
 
 /// Scenarios at once, each in a database of its own.
-const WORKERS: usize = 12;
+const WORKERS: usize = 20;
 /// More statements than a scenario has.
 const STATEMENTS_MAX: usize = 1_000;
 

@@ -20,7 +20,7 @@ use crate::records::Account;
 
 /// The version of folding and pairs. Raised together with a step of the schema that empties both tables: the next start
 /// fills them anew.
-const VERSION: i16 = 1;
+pub(super) const VERSION: i16 = 1;
 /// Accounts put into the index in one commit. Each commit writes many pages of a large index, so few would be cheaper; but
 /// each must end in the time that any change has.
 const BATCH: u64 = 1_000;
@@ -41,7 +41,7 @@ pub(super) fn pairs(space: Space, folded: &str) -> BTreeSet<i64> {
     folded.chars().zip(folded.chars().skip(1)).map(|(one, two)| space | code(one) << 21 | code(two)).collect()
 }
 
-fn all_pairs(texts: Option<&Folded>) -> BTreeSet<i64> {
+pub(super) fn all_pairs(texts: Option<&Folded>) -> BTreeSet<i64> {
     let Some(texts) = texts else { return BTreeSet::new() };
     let mut all = pairs(Space::People, &texts.name);
     all.extend(pairs(Space::People, &texts.nickname));
@@ -49,7 +49,7 @@ fn all_pairs(texts: Option<&Folded>) -> BTreeSet<i64> {
     all
 }
 
-fn row(user: i64, texts: &Folded) -> Model {
+pub(super) fn row(user: i64, texts: &Folded) -> Model {
     Model {
         user,
         name: texts.name.clone().into_bytes(),

@@ -5,6 +5,7 @@ mod homes;
 mod presence;
 mod register;
 mod router;
+mod search;
 
 use std::fmt::Display;
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
-use super::{Check, walk};
+use super::{Check, search, walk};
 use crate::error::StoreError;
 use crate::records::{Level, PARCEL_BODY_MAX};
 use crate::sql::decode::{number, person, wall};
@@ -23,7 +23,8 @@ pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
     rosters(check).await?;
     relations(check).await?;
     blocks(check).await?;
-    parcels(check).await
+    parcels(check).await?;
+    search::check(check).await
 }
 
 async fn rosters(check: &mut Check<'_>) -> Result<(), StoreError> {

@@ -176,7 +176,7 @@ pub struct RunArgs {
     /// The configuration; without it every key has its default.
     #[arg(long, value_name = "FILE", env = "XMD_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Keep everything in this directory, whatever the configuration says.
+    /// The directory in which everything is kept, whatever the configuration says.
     #[arg(long, value_name = "DIR", env = "XMD_DATA")]
     pub data: Option<PathBuf>,
 }

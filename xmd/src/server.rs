@@ -91,6 +91,9 @@ impl Server {
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
         let databases = Databases::find(config, data.path()).map_err(StartError::Database)?;
+        for risk in databases.server.iter().flat_map(xm_store::sql::Server::warnings) {
+            tracing::warn!("database.url: {risk}");
+        }
         let evidence = stores::evidence(&data, &databases).await?;
         // Tables may have been made before the first start, so without any key it is people that count.
         let known = if data.has_keys() { &evidence.made } else { &evidence.used };

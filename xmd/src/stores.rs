@@ -111,7 +111,7 @@ impl Kept {
         databases: &Databases,
         evidence: &Evidence,
     ) -> Result<Self, StoresError> {
-        let Databases { router, presence, register, server } = databases;
+        let Databases { router, presence, register, .. } = databases;
         let limits = &config.limits;
         let quotas = Quotas {
             messages: limits.offline_messages,
@@ -124,9 +124,6 @@ impl Kept {
                 nothing_is_missing(databases, evidence, (config.database.offline, &directory)).await?;
             }
             None => nobody_is_missing(router, presence).await?,
-        }
-        for risk in server.iter().flat_map(sql::Server::warnings) {
-            tracing::warn!("database.url: {risk}");
         }
         // The Router's comes last: where it exists, everything else was made before.
         let log = match config.database.offline {

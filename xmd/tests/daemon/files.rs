@@ -88,6 +88,20 @@ fn a_server_is_not_begun_with_beside_accounts_in_files() {
 }
 
 #[test]
+fn a_way_to_another_machine_that_is_not_safe_is_a_warning_at_start() {
+    // Not the address of this machine for all that xmd can know, and nobody listens there.
+    for (url, words) in [
+        ("mysql://xmd@0.0.0.0:1/?ssl-mode=DISABLED", "may be unencrypted"),
+        ("postgres://xmd@0.0.0.0:1/?sslmode=require", "need not prove its name"),
+    ] {
+        let place = Place::new(&format!("[database]\nurl = \"{url}\"\n"));
+        let (code, said) = place.refused();
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("WARNING") && said.contains(words), "{said}");
+    }
+}
+
+#[test]
 fn a_database_server_that_is_away_is_named_without_its_password_and_without_delay() {
     for scheme in ["mysql", "postgres"] {
         let place =

@@ -243,6 +243,19 @@ fn help_teaches_by_example_and_a_wrong_option_is_named() {
     for words in ["xmd demo", "xmd config > xmd.toml", "--data", "public_address", "docs/OPERATING.md"] {
         assert!(help.contains(words), "no {words:?} in {help}");
     }
+    for (command, words) in [
+        (&["backup"][..], "one state of the whole"),
+        (&["restore"], "xmd restore --from"),
+        (&["db", "status"], "Changes nothing"),
+        (&["db", "migrate"], "docs/OPERATING.md"),
+        (&["store", "check"], "--data may also name a backup"),
+        (&["store", "repair"], "quarantine/"),
+    ] {
+        let help = text(&output(&[command, &["--help"]].concat()).stdout);
+        // Lines are broken where the terminal ends.
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(help.contains(words), "no {words:?} in the help of {command:?}: {help}");
+    }
     assert!(text(&output(&["--version"]).stdout).starts_with("xmd "));
     let wrong = output(&["--dta", "x"]);
     assert_eq!(wrong.status.code(), Some(2));

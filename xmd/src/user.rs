@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::data::{self, DataDir, hex};
 use crate::databases::Databases;
 use crate::run::{EXIT_USAGE, complain, configuration, say};
-use crate::stores::Kept;
+use crate::stores::{self, Kept};
 
 /// Messages read at once.
 const PAGE: usize = 256;
@@ -63,7 +63,8 @@ impl Opened {
         }
         let data = DataDir::open(&config.data_dir).map_err(|error| error.to_string())?;
         let databases = Databases::find(config, data.path())?;
-        let kept = Kept::open(&data, config, &databases).await.map_err(|error| error.to_string())?;
+        let evidence = stores::evidence(&data, &databases).await.map_err(|error| error.to_string())?;
+        let kept = Kept::open(&data, config, &databases, &evidence).await.map_err(|error| error.to_string())?;
         let placement = kept.placements.by_name(name).await.map_err(|error| error.to_string())?;
         let Some(placement) = placement else {
             kept.close().await;

@@ -18,6 +18,7 @@ mod need;
 #[expect(dead_code, reason = "shared by several tests")]
 mod victim;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 

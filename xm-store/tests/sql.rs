@@ -254,3 +254,49 @@ async fn what_was_erased_is_in_no_file_any_more() {
     Offline::erase(&store, UserId(7), at(1)).await.unwrap();
     assert_eq!(holds(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_or_mail_no_version_wrote_stops_no_other() {
+    use xm_store::records::{Mail, Parcel, Place};
+    use xm_store::testing::{NOW, at, msg_id, request_id, text};
+    use xmmep::types::UserId;
+    let directory = place();
+    let presence = url(directory.path(), "PresenceDB_C1P1");
+    let store = open_presence(&presence).await.unwrap();
+    for number in 0..5 {
+        let parcel = Parcel { from: UserId(8), id: msg_id(number), sent: NOW, body: vec![number as u8] };
+        store.append(UserId(7), vec![parcel]).await.unwrap();
+    }
+    store.close().await;
+    execute(
+        directory.path(),
+        "PresenceDB_C1P1",
+        &["UPDATE parcels SET msg = CAST(place AS BLOB) WHERE place IN (1, 3)"],
+    )
+    .await;
+    let store = open_presence(&presence).await.unwrap();
+    let page = store.page(UserId(7), Place::START, 64, 1_000).await.unwrap();
+    assert_eq!(page.iter().map(|(place, _)| place.0).collect::<Vec<_>>(), [2, 4, 5]);
+    assert_eq!(store.sent_by(UserId(8), None, 64).await.unwrap().len(), 3);
+    assert_eq!(store.stats().unreadable, 4);
+    let expired = store.expire(at(1), at(2), 1).await.unwrap();
+    assert_eq!(expired.len(), 1, "the first one that can be told to its sender");
+    assert_eq!(store.expire(at(1), at(2), 10).await.unwrap().len(), 2);
+    assert_eq!(store.expire(at(1), at(2), 10).await.unwrap(), [], "the others are gone, too");
+
+    let register = url(directory.path(), "RegisterDB");
+    let store = open_register(&register).await.unwrap();
+    for number in 1..=4 {
+        let to = xmmep::name::Email::new(&format!("{number}@example.org")).unwrap();
+        let mail = Mail { id: request_id(number), to, subject: text("s"), body: Default::default(), created: NOW };
+        store.enqueue(mail).await.unwrap();
+    }
+    store.close().await;
+    execute(directory.path(), "RegisterDB", &["UPDATE mails SET recipient = 'nobody', due = 1 WHERE subject = 's' AND recipient LIKE '1%' OR recipient LIKE '2%'"])
+        .await;
+    let store = open_register(&register).await.unwrap();
+    let due = store.due(at(1), 1).await.unwrap();
+    assert_eq!(due.len(), 1, "mails behind what cannot be read leave");
+    assert_eq!(store.due(at(1), 10).await.unwrap().len(), 2);
+    assert_eq!(store.erase(&xmmep::name::Email::new("3@example.org").unwrap()).await.unwrap(), 1);
+}

@@ -109,7 +109,10 @@ async fn a_refused_change_leaves_its_group_as_if_it_had_not_been_there() {
             }
         }
     });
+    let before = held.store.stats();
     let answers = together(&held, calls.collect()).await;
+    let commits = held.store.stats().commits - before.commits;
+    assert!(commits <= 2, "the others still share their commit, and not {commits}");
     for (number, answer) in (1..).zip(answers) {
         let expected = match number {
             4 => Err(RosterError::Refused(RosterRefusal::LimitReached(GROUPS_MAX))),

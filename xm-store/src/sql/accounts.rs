@@ -131,11 +131,11 @@ impl Accounts for SqlPresence {
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
         let found = Entity::find().filter(Column::NameFolded.eq(name.folded().into_bytes()));
-        found.one(&self.database.reader()?).await?.as_ref().map(account).transpose()
+        found.one(&self.database.reader().await?).await?.as_ref().map(account).transpose()
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = Entity::find_by_id(signed(user.0)).one(&self.database.reader()?).await?;
+        let found = Entity::find_by_id(signed(user.0)).one(&self.database.reader().await?).await?;
         found.as_ref().map(account).transpose()
     }
 
@@ -144,7 +144,7 @@ impl Accounts for SqlPresence {
         let Some(last) = wanted.last().copied() else { return Ok(Vec::new()) };
         // Statements are cached by their text: a few lengths instead of a thousand.
         wanted.resize(wanted.len().next_power_of_two(), last);
-        let found = Entity::find().filter(Column::User.is_in(wanted)).all(&self.database.reader()?).await?;
+        let found = Entity::find().filter(Column::User.is_in(wanted)).all(&self.database.reader().await?).await?;
         let mut accounts: Vec<_> = found.iter().map(account).collect::<Result<_, _>>()?;
         accounts.sort_unstable_by_key(|account| account.user);
         Ok(accounts)

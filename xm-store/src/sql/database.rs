@@ -22,11 +22,11 @@ use super::writer::{Work, Writer};
 use super::{migrate, panics, settings};
 use crate::error::{OpenError, StoreError};
 
-/// Connections that read. SQLite gives each a thread; more would only queue for the disk.
+/// Connections that read, and reads under way. SQLite gives each a thread; more would only queue for the disk.
 const READERS: u32 = 4;
 /// Connections to write: one is used at a time, and the next must not wait until a server has noticed that it is gone.
 const WRITERS: u32 = 2;
-/// Reads under way or waiting for a connection. The next one is told that the store is busy.
+/// Reads under way or waiting for their turn. The next one is told that the store is busy.
 const READS_MAX: usize = 1_024;
 /// How long closing waits for what is under way.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
@@ -35,7 +35,10 @@ const CLOSE_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Database {
     read: Arc<Pool>,
+    /// Reads under way or waiting.
     reads: Semaphore,
+    /// Reads under way. Whoever waits for a turn says nothing about how the database is.
+    turns: Semaphore,
     write: Arc<Pool>,
     writer: Writer,
     health: Arc<Health>,
@@ -60,15 +63,27 @@ impl Database {
         let warnings = migrate::in_time(address, settings).await?;
         let health = Arc::new(Health::default());
         let writer = Writer::start(write.clone(), read.clone(), health.clone());
-        Ok(Self { read, reads: Semaphore::new(READS_MAX), write, writer, health, warnings })
+        Ok(Self {
+            read,
+            reads: Semaphore::new(READS_MAX),
+            turns: Semaphore::new(READERS as usize),
+            write,
+            writer,
+            health,
+            warnings,
+        })
     }
 
     /// For queries outside a transaction. Each ends in time.
-    pub(super) fn reader(&self) -> Result<Reader<'_>, StoreError> {
+    pub(super) async fn reader(&self) -> Result<Reader<'_>, StoreError> {
         self.health.check()?;
-        let permit = self.reads.try_acquire();
-        let permit = permit.map_err(|_| StoreError::Busy("too many reads wait".into()))?;
-        Ok(Reader { database: self, connection: self.read.get(), _permit: permit })
+        let busy = || {
+            self.health.turned_down(1);
+            StoreError::Busy("too many reads wait".into())
+        };
+        let place = self.reads.try_acquire().map_err(|_| busy())?;
+        let turn = timeout(WAIT_MAX, self.turns.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)?;
+        Ok(Reader { database: self, connection: self.read.get(), _place: place, _turn: turn })
     }
 
     /// Runs queries that all see the same moment.
@@ -81,7 +96,7 @@ impl Database {
         D: Send + Sync,
         E: Failure,
     {
-        let reader = self.reader()?;
+        let reader = self.reader().await?;
         let read = async {
             // Undone when dropped: it changes nothing.
             let txn = match reader.connection.begin().await {
@@ -128,6 +143,11 @@ impl Database {
         &self.warnings
     }
 
+    /// See [`Health::readable`].
+    pub(super) fn readable<T>(&self, rows: impl Iterator<Item = Result<T, StoreError>>) -> Vec<T> {
+        self.health.readable(rows)
+    }
+
     pub(super) fn stats(&self) -> Stats {
         self.health.stats()
     }
@@ -167,7 +187,8 @@ impl Database {
 pub(super) struct Reader<'a> {
     database: &'a Database,
     connection: DatabaseConnection,
-    _permit: SemaphorePermit<'a>,
+    _place: SemaphorePermit<'a>,
+    _turn: SemaphorePermit<'a>,
 }
 
 impl Reader<'_> {

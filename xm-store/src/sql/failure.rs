@@ -95,7 +95,9 @@ fn mysql(number: u16) -> Meaning {
         // Error reading or writing a file.
         1024 | 1026 => Meaning::Disk,
         // Too many connections, login refused, no such database, shutting down, network, read-only, killed.
-        1040 | 1044 | 1045 | 1049 | 1053 | 1152..=1161 | 1203 | 1290 | 1317 | 1836 | 1927 => Meaning::Away,
+        1040 | 1044 | 1045 | 1047 | 1049 | 1053 | 1152 | 1154..=1161 | 1203 | 1290 | 1317 | 1836 | 1927 => {
+            Meaning::Away
+        }
         _ => Meaning::Rejected,
     }
 }

@@ -24,6 +24,8 @@ pub struct Stats {
     pub busy: u64,
     /// Times the database did not answer.
     pub outages: u64,
+    /// Rows left out because no version of this code wrote them. More than 0 is worth an alarm.
+    pub unreadable: u64,
 }
 
 /// What calls found out about a database.
@@ -33,6 +35,7 @@ pub(super) struct Health {
     commits: AtomicU64,
     busy: AtomicU64,
     outages: AtomicU64,
+    unreadable: AtomicU64,
     away: Mutex<Option<(Instant, String)>>,
     stopped: Mutex<Option<String>>,
 }
@@ -61,6 +64,7 @@ impl Health {
             commits: read(&self.commits),
             busy: read(&self.busy),
             outages: read(&self.outages),
+            unreadable: read(&self.unreadable),
         }
     }
 
@@ -73,6 +77,20 @@ impl Health {
     /// So many changes were turned down unmade.
     pub(super) fn turned_down(&self, changes: usize) {
         self.busy.fetch_add(changes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes what can be read of rows that must not stop each other; what cannot be is left out and counted.
+    pub(super) fn readable<T>(&self, rows: impl Iterator<Item = Result<T, StoreError>>) -> Vec<T> {
+        let mut found = Vec::new();
+        for row in rows {
+            match row {
+                Ok(row) => found.push(row),
+                Err(_) => {
+                    self.unreadable.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        found
     }
 
     /// The database did not answer.

@@ -91,7 +91,8 @@ async fn erase(txn: &DatabaseTransaction, folded: &str) -> Result<u64, StoreErro
     let all: Vec<(Vec<u8>, String)> = all.into_tuple().all(txn).await?;
     let mut erased = 0;
     for (id, recipient) in all {
-        if email(&recipient)?.folded() == folded {
+        // What is no address is not this one.
+        if email(&recipient).is_ok_and(|recipient| recipient.folded() == folded) {
             erased += Entity::delete_by_id(id).exec(txn).await?.rows_affected;
         }
     }
@@ -117,8 +118,19 @@ impl MailQueue for SqlMailQueue {
 
     async fn due(&self, now: WallTime, max: usize) -> Result<Vec<(Mail, u32)>, StoreError> {
         let waiting = Entity::find().filter(Column::State.eq(WAITING)).filter(Column::Due.lte(millis(now)));
-        let first = waiting.order_by_asc(Column::Due).order_by_asc(Column::Id).limit(max as u64);
-        first.all(&self.0.reader()?).await?.iter().map(mail).collect()
+        let waiting = waiting.order_by_asc(Column::Due).order_by_asc(Column::Id);
+        let reader = &self.0.reader().await?;
+        let (mut due, mut seen) = (Vec::new(), 0);
+        // Mails that cannot be read stay first for ever: they must not keep those behind them from leaving.
+        while due.len() < max {
+            let rows = waiting.clone().offset(seen).limit((max - due.len()) as u64).all(reader).await?;
+            if rows.is_empty() {
+                break;
+            }
+            seen += rows.len() as u64;
+            due.extend(self.0.readable(rows.iter().map(mail)));
+        }
+        Ok(due)
     }
 
     async fn sent(&self, id: RequestId, at: WallTime) -> Result<(), StoreError> {
@@ -137,7 +149,7 @@ impl MailQueue for SqlMailQueue {
     }
 
     async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError> {
-        Entity::find_by_id(id.0.to_vec()).one(&self.0.reader()?).await?.as_ref().map(state).transpose()
+        Entity::find_by_id(id.0.to_vec()).one(&self.0.reader().await?).await?.as_ref().map(state).transpose()
     }
 
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {

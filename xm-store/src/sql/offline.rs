@@ -157,20 +157,28 @@ async fn settle(
     Ok(raised)
 }
 
+/// What expired, for whom, from whom, since when; an error is a row that no version of this code wrote, and expires all the
+/// same.
+type Old = Result<Expired, StoreError>;
+
 async fn expire(
     txn: &DatabaseTransaction,
     before: WallTime,
     now: WallTime,
     max: usize,
-) -> Result<Vec<Expired>, StoreError> {
+) -> Result<Vec<Old>, StoreError> {
     let old = Entity::find().filter(Column::Level.eq(column(Level::Stored))).filter(Column::Sent.lt(millis(before)));
     let old = old.order_by_asc(Column::Sent).limit(max as u64).all(txn).await?;
     let mut expired = Vec::with_capacity(old.len());
     for row in &old {
         raise(txn, row, Level::Expired, now).await?;
-        expired.push(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? });
+        expired.push(expired_one(row));
     }
     Ok(expired)
+}
+
+fn expired_one(row: &Model) -> Old {
+    Ok(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? })
 }
 
 async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), StoreError> {
@@ -182,20 +190,30 @@ async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), S
     Ok(())
 }
 
-async fn erase(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Erased, StoreError> {
-    let refuse = |whose: Column| {
-        Entity::update_many()
-            .col_expr(Column::Level, Expr::value(column(Level::Refused)))
-            .col_expr(Column::At, Expr::value(millis(at)))
-            .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
-            .col_expr(Column::Bytes, Expr::value(0_i64))
-            .filter(whose.eq(signed(who.0)))
-            .filter(Column::Level.eq(column(Level::Stored)))
-            .exec(txn)
-    };
-    let to = refuse(Column::Recipient).await?.rows_affected;
-    let from = refuse(Column::Sender).await?.rows_affected;
-    Ok(Erased { to, from, quarantined: 0 })
+/// Places looked at by one statement that has no index to go by: few enough that it ends in time on any engine.
+const STRETCH: i64 = 100_000;
+
+/// The places of one stretch.
+fn stretch(after: i64) -> Condition {
+    Condition::all().add(Column::Place.gt(after)).add(Column::Place.lte(after.saturating_add(STRETCH)))
+}
+
+/// The highest place that is taken.
+async fn last_place(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
+    let last = Entity::find().select_only().expr(Column::Place.max()).into_tuple::<Option<i64>>().one(db).await?;
+    Ok(last.flatten().unwrap_or(0))
+}
+
+/// Settles what waits and meets `which` as refused. Returns how many.
+async fn refuse(txn: &DatabaseTransaction, which: Condition, at: WallTime) -> Result<u64, StoreError> {
+    let refused = Entity::update_many()
+        .col_expr(Column::Level, Expr::value(column(Level::Refused)))
+        .col_expr(Column::At, Expr::value(millis(at)))
+        .col_expr(Column::Body, Expr::value(Vec::<u8>::new()))
+        .col_expr(Column::Bytes, Expr::value(0_i64))
+        .filter(which)
+        .filter(Column::Level.eq(column(Level::Stored)));
+    Ok(refused.exec(txn).await?.rows_affected)
 }
 
 #[async_trait]
@@ -218,7 +236,7 @@ impl Offline for SqlPresence {
         loop {
             let wanted = PAGE_ROWS.min(messages_max - page.len());
             let next = waiting(to).filter(Column::Place.gt(after)).order_by_asc(Column::Place).limit(wanted as u64);
-            let rows = next.all(&self.database.reader()?).await?;
+            let rows = next.all(&self.database.reader().await?).await?;
             let is_last = rows.len() < wanted;
             for row in rows {
                 bytes = bytes.saturating_add(row.body.len());
@@ -226,7 +244,7 @@ impl Offline for SqlPresence {
                     return Ok(page);
                 }
                 after = row.place;
-                page.push(parcel(row)?);
+                page.extend(self.database.readable(std::iter::once(parcel(row))));
             }
             if is_last || page.len() >= messages_max {
                 return Ok(page);
@@ -235,7 +253,7 @@ impl Offline for SqlPresence {
     }
 
     async fn summary(&self, to: UserId) -> Result<Summary, StoreError> {
-        let reader = &self.database.reader()?;
+        let reader = &self.database.reader().await?;
         let (messages, bytes) = totals(reader, waiting(to)).await?;
         let oldest = waiting(to).select_only().expr(Column::Sent.min()).into_tuple::<Option<i64>>().one(reader).await?;
         Ok(Summary { messages, bytes, oldest: oldest.flatten().map(wall).transpose()? })
@@ -255,13 +273,22 @@ impl Offline for SqlPresence {
     }
 
     async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {
-        let row = Entity::find().filter(which(to, parcel)).one(&self.database.reader()?).await?;
+        let row = Entity::find().filter(which(to, parcel)).one(&self.database.reader().await?).await?;
         row.as_ref().map(level).transpose()
     }
 
     async fn expire(&self, before: WallTime, now: WallTime, max: usize) -> Result<Vec<Expired>, StoreError> {
         let wish = (before, now, max);
-        self.database.write(wish, |txn, &(before, now, max)| Box::pin(expire(txn, before, now, max))).await
+        loop {
+            let expire = self.database.write(wish, |txn, &(before, now, max)| Box::pin(expire(txn, before, now, max)));
+            let old = expire.await?;
+            let had_none = old.is_empty();
+            let expired = self.database.readable(old.into_iter());
+            // "None" would end it, with more to come.
+            if !expired.is_empty() || had_none || max == 0 {
+                return Ok(expired);
+            }
+        }
     }
 
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
@@ -275,22 +302,42 @@ impl Offline for SqlPresence {
         after: Option<(UserId, Place)>,
         messages_max: usize,
     ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
-        let after = after.map_or(0, |(_, place)| i64::try_from(place.0).unwrap_or(i64::MAX));
-        let waiting = Entity::find()
-            .filter(Column::Sender.eq(signed(from.0)))
-            .filter(Column::Level.eq(column(Level::Stored)))
-            .filter(Column::Place.gt(after));
-        let rows = waiting.order_by_asc(Column::Place).limit(messages_max as u64).all(&self.database.reader()?).await?;
-        let sent = rows.into_iter().map(|row| {
-            let to = user(row.recipient);
-            parcel(row).map(|(place, parcel)| (to, place, parcel))
-        });
-        sent.collect()
+        let reader = &self.database.reader().await?;
+        let mut from_place = after.map_or(0, |(_, place)| i64::try_from(place.0).unwrap_or(i64::MAX));
+        let last = last_place(reader).await?;
+        let mut sent = Vec::new();
+        while from_place < last && sent.len() < messages_max {
+            let stretch = stretch(from_place);
+            let waiting = Entity::find()
+                .filter(Column::Sender.eq(signed(from.0)))
+                .filter(Column::Level.eq(column(Level::Stored)))
+                .filter(stretch);
+            let wanted = messages_max - sent.len();
+            let rows = waiting.order_by_asc(Column::Place).limit(wanted as u64).all(reader).await?;
+            from_place = match rows.last() {
+                Some(row) if rows.len() == wanted => row.place,
+                _ => from_place.saturating_add(STRETCH),
+            };
+            let found = rows.into_iter().map(|row| {
+                let to = user(row.recipient);
+                parcel(row).map(|(place, parcel)| (to, place, parcel))
+            });
+            sent.extend(self.database.readable(found));
+        }
+        Ok(sent)
     }
 
     async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
-        let erased = self.database.write((user, at), |txn, &(user, at)| Box::pin(erase(txn, user, at))).await?;
+        let mine = Condition::all().add(Column::Recipient.eq(signed(user.0)));
+        let to = self.database.write((mine, at), |txn, (mine, at)| Box::pin(refuse(txn, mine.clone(), *at))).await?;
+        let last = last_place(&self.database.reader().await?).await?;
+        let (mut after, mut from) = (0, 0);
+        while after < last {
+            let sent = stretch(after).add(Column::Sender.eq(signed(user.0)));
+            from += self.database.write((sent, at), |txn, (sent, at)| Box::pin(refuse(txn, sent.clone(), *at))).await?;
+            after += STRETCH;
+        }
         self.database.scrub().await?;
-        Ok(erased)
+        Ok(Erased { to, from, quarantined: 0 })
     }
 }

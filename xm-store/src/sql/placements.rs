@@ -252,7 +252,7 @@ async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreErr
 impl SqlPlacements {
     async fn one(&self, which: impl IntoCondition) -> Result<Option<Placement>, StoreError> {
         // Of several rows with one token, which only chance could bring about, the newest counts.
-        let found = Entity::find().filter(which).order_by_desc(Column::User).one(&self.0.reader()?).await?;
+        let found = Entity::find().filter(which).order_by_desc(Column::User).one(&self.0.reader().await?).await?;
         found.as_ref().map(placement).transpose()
     }
 }
@@ -293,7 +293,8 @@ impl Placements for SqlPlacements {
 
     async fn activating(&self) -> Result<Vec<Placement>, StoreError> {
         let begun = Entity::find().filter(Column::State.eq(ACTIVATING)).order_by_asc(Column::User);
-        begun.all(&self.0.reader()?).await?.iter().map(placement).collect()
+        let begun = begun.all(&self.0.reader().await?).await?;
+        Ok(self.0.readable(begun.iter().map(placement)))
     }
 
     async fn renew_token(

@@ -176,7 +176,7 @@ impl Search for SqlPresence {
     async fn find(&self, query: &Query, after: Option<UserId>, max: usize) -> Result<Hits, StoreError> {
         let turn = tokio::time::timeout(WAIT_MAX, self.searching.acquire()).await;
         let _turn = turn.map_err(|_| StoreError::Busy("too many searches at once".into()))?;
-        let db = &self.database.reader()?;
+        let db = &self.database.reader().await?;
         let found = matching(db, query).await?;
         let (page, total, next) = Hits::page(&found, after, max);
         let mut ids: Vec<_> = page.iter().map(|user| signed(user.0)).collect();

@@ -128,7 +128,7 @@ where
 /// any point; the next call goes on from there.
 pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
     loop {
-        let fill = search_fill::Entity::find_by_id(VERSION).one(&database.reader()?).await?;
+        let fill = search_fill::Entity::find_by_id(VERSION).one(&database.reader().await?).await?;
         if fill.is_some_and(|fill| fill.done != 0) {
             return Ok(());
         }

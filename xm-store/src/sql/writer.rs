@@ -3,7 +3,7 @@
 //! ```text
 //! change ─┐                                         ┌─► answers
 //! change ─┼─► queue ─► writer: begin, run all, commit
-//! change ─┘            └─ one refused? each alone, in its own transaction
+//! change ─┘            └─ one refused? again without it; it comes alone, behind the others
 //! ```
 //!
 //! Nobody hears of success before the commit returned. A change is run again only where it is certain that nothing of it
@@ -18,8 +18,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
-use tokio::sync::{mpsc, oneshot};
+use sea_orm::{DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::connect::{Pool, WAIT_MAX};
@@ -32,6 +32,10 @@ use crate::error::StoreError;
 const WAITING_MAX: usize = 1_024;
 /// Changes in one transaction. More would only make all of them wait for the last.
 const GROUP_MAX: usize = 128;
+/// A group is committed after this even if not all of it was run: the rest comes next.
+const GROUP_TIME: Duration = Duration::from_millis(500);
+/// Changes of one group that refuse and are put aside, so that the others still share a commit.
+const ASIDE_MAX: usize = 8;
 /// How often a change is tried that loses against other processes.
 const TRIES: u32 = 4;
 /// The first pause between tries; each further one is twice as long.
@@ -48,7 +52,7 @@ pub(super) type Work<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Change>>,
-    closed: tokio::sync::Mutex<oneshot::Receiver<()>>,
+    closed: watch::Receiver<bool>,
     health: Arc<Health>,
 }
 
@@ -56,14 +60,14 @@ impl Writer {
     /// Starts the task. It ends when the writer is dropped or closed, after what was waiting.
     pub(super) fn start(pool: Arc<Pool>, readers: Arc<Pool>, health: Arc<Health>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
-        let (ended, closed) = oneshot::channel();
+        let (ended, closed) = watch::channel(false);
         let task = Task { pool, readers, health: health.clone() };
         tokio::spawn(async move {
             task.run(waiting).await;
             // Nobody may be waiting for the end.
-            let _ = ended.send(());
+            let _ = ended.send(true);
         });
-        Self { queue, closed: closed.into(), health }
+        Self { queue, closed, health }
     }
 
     /// Makes a change of `data` by `work`; returns once it is committed, or with the reason why it was not made.
@@ -90,7 +94,7 @@ impl Writer {
     pub(super) async fn close(&self) {
         // The task ends on the marker; changes behind it are refused.
         if self.queue.send(Box::new(End)).await.is_ok() {
-            let _ = (&mut *self.closed.lock().await).await;
+            let _ = self.closed.clone().wait_for(|ended| *ended).await;
         }
     }
 }
@@ -190,8 +194,8 @@ impl Change for End {
 
 /// Why a transaction was not committed.
 enum Undone {
-    /// A change refuses, and has its answer.
-    Refused,
+    /// The change at this place in the group refuses, and has its answer.
+    Refused(usize),
     /// The database failed before the commit: nothing was done.
     Before(StoreError),
     /// The database failed in the commit: it may have been done.
@@ -249,26 +253,33 @@ impl Task {
     }
 
     /// Makes the changes of a group and answers all of them.
-    async fn take(&self, group: Vec<Box<dyn Change>>) {
-        let (late, mut group): (Vec<_>, Vec<_>) = group.into_iter().partition(|change| change.is_late());
-        self.health.turned_down(late.len());
-        answer(late, Some(&StoreError::Busy("the changes before it took too long".into())));
-        if group.is_empty() {
-            return;
-        }
-        if group.len() > 1 {
+    async fn take(&self, mut group: Vec<Box<dyn Change>>) {
+        let mut alone = Vec::new();
+        while group.len() > 1 {
+            self.turn_down_late(&mut group);
             match self.tried(&mut group).await {
-                Ok(()) => return answer(group, None),
-                Err(Undone::Before(error @ StoreError::Unavailable(_)) | Undone::Unknown(error)) => {
-                    return answer(group, Some(&error));
-                }
-                // One of them refuses, or lost against another process: which one shows when each is alone.
-                Err(Undone::Refused | Undone::Before(_)) => {}
+                Ok(done) => answer(group.drain(..done).collect(), None),
+                // It comes behind the others: what it saw of them has been undone with it.
+                Err(Undone::Refused(which)) if alone.len() < ASIDE_MAX => alone.push(group.remove(which)),
+                // One of them lost against another process, or cannot be made: which one shows when each is alone.
+                Err(Undone::Refused(_) | Undone::Before(StoreError::Conflict(_) | StoreError::Corrupt(_))) => break,
+                Err(Undone::Before(error) | Undone::Unknown(error)) => answer(std::mem::take(&mut group), Some(&error)),
             }
         }
-        for change in group {
-            self.alone(change).await;
+        alone.extend(group);
+        while !alone.is_empty() {
+            self.turn_down_late(&mut alone);
+            if !alone.is_empty() {
+                self.alone(alone.remove(0)).await;
+            }
         }
+    }
+
+    /// Answers those whose callers have waited so long that making the change would help nobody.
+    fn turn_down_late(&self, group: &mut Vec<Box<dyn Change>>) {
+        let late: Vec<_> = group.extract_if(.., |change| change.is_late()).collect();
+        self.health.turned_down(late.len());
+        answer(late, Some(&StoreError::Busy("the changes before it took too long".into())));
     }
 
     async fn alone(&self, change: Box<dyn Change>) {
@@ -281,14 +292,14 @@ impl Task {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                Ok(()) | Err(Undone::Refused) => return answer(one, None),
+                Ok(_) | Err(Undone::Refused(_)) => return answer(one, None),
                 Err(Undone::Before(error) | Undone::Unknown(error)) => return answer(one, Some(&error)),
             }
         }
     }
 
     /// [`attempt`](Self::attempt), once more if a connection turns out to be gone: the server was restarted meanwhile.
-    async fn tried(&self, group: &mut [Box<dyn Change>]) -> Result<(), Undone> {
+    async fn tried(&self, group: &mut [Box<dyn Change>]) -> Result<usize, Undone> {
         if let Err(error) = self.health.check() {
             return Err(Undone::Before(error));
         }
@@ -299,7 +310,7 @@ impl Task {
             result = self.bounded(group).await;
         }
         match &result {
-            Ok(()) | Err(Undone::Refused) => self.health.well(),
+            Ok(_) | Err(Undone::Refused(_)) => self.health.well(),
             Err(Undone::Before(StoreError::Unavailable(why)) | Undone::Unknown(StoreError::Unavailable(why))) => {
                 self.health.away(why);
             }
@@ -309,7 +320,7 @@ impl Task {
     }
 
     /// [`attempt`](Self::attempt) that ends in time. A server that does not answer gets new connections next time.
-    async fn bounded(&self, group: &mut [Box<dyn Change>]) -> Result<(), Undone> {
+    async fn bounded(&self, group: &mut [Box<dyn Change>]) -> Result<usize, Undone> {
         let mut committing = false;
         match timeout(WAIT_MAX, caught(self.attempt(group, &mut committing))).await {
             Ok(Ok(result)) => result,
@@ -323,50 +334,76 @@ impl Task {
             }
             Err(_) => {
                 let error = StoreError::Unavailable("the database did not answer in time".into());
-                self.health.away(&error.to_string());
                 self.pool.renew_hung().await;
                 Err(if committing { Undone::Unknown(error) } else { Undone::Before(error) })
             }
         }
     }
 
-    async fn attempt(&self, group: &mut [Box<dyn Change>], committing: &mut bool) -> Result<(), Undone> {
+    /// Makes the changes of a group, or the first of them if they take long, in one transaction. Returns how many were
+    /// committed: at least one.
+    async fn attempt(&self, group: &mut [Box<dyn Change>], committing: &mut bool) -> Result<usize, Undone> {
         let options = TransactionOptions {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let before = |error: sea_orm::DbErr| Undone::Before(error.into());
         let begun = self.pool.get().begin_with_options(options).await;
         if begun.as_ref().err().is_some_and(is_none_free) {
             self.pool.renew_hung().await;
         }
-        let txn = begun.map_err(before)?;
-        let changes = group.len();
+        let txn = begun.map_err(|error| Undone::Before(error.into()))?;
+        let (start, mut made) = (Instant::now(), 0);
         for change in group {
+            if made > 0 && start.elapsed() > GROUP_TIME {
+                break;
+            }
             let undone = match change.run(&txn).await {
-                Ran::Done => continue,
-                Ran::Refused => Undone::Refused,
+                Ran::Done => {
+                    made += 1;
+                    continue;
+                }
+                Ran::Refused => Undone::Refused(made),
                 Ran::Failed(error) => Undone::Before(error),
             };
-            // Without an answer to the rollback the connection is gone, and the transaction with it.
-            let _ = txn.rollback().await;
+            if txn.rollback().await.is_err() {
+                self.drop_connections().await;
+            }
             return Err(undone);
         }
         *committing = true;
-        txn.commit().await.map_err(|error| {
-            if is_disk_failure(&error) {
-                // What SQLite says after a failed flush cannot be trusted.
-                self.health.stop(&error.to_string());
-                return Undone::Unknown(StoreError::Stopped(error.to_string()));
+        if let Err(error) = txn.commit().await {
+            self.drop_connections().await;
+            return Err(self.not_committed(&error));
+        }
+        self.health.committed(made);
+        Ok(made)
+    }
+
+    /// After a commit or a rollback that failed, the driver and SQLite may not agree whether a transaction is open: what is
+    /// begun on such a connection would be part of the old one, and never committed.
+    async fn drop_connections(&self) {
+        let old = self.pool.get();
+        // A pool that cannot be replaced stays as it is.
+        let _ = self.pool.renew().await;
+        // A server that hangs takes its time; nobody waits for it.
+        tokio::spawn(async move { old.close().await });
+    }
+
+    fn not_committed(&self, error: &sea_orm::DbErr) -> Undone {
+        if is_disk_failure(error) {
+            // What SQLite says after a failed flush cannot be trusted.
+            self.health.stop(&error.to_string());
+            return Undone::Unknown(StoreError::Stopped(error.to_string()));
+        }
+        match StoreError::from(error.clone()) {
+            // Serialization failures may show at the commit, which has then undone everything; and so does SQLite, in the
+            // same process, if there was no room.
+            error @ StoreError::Conflict(_) => Undone::Before(error),
+            StoreError::Full(why) if self.pool.get().get_database_backend() == DbBackend::Sqlite => {
+                Undone::Before(StoreError::Full(why))
             }
-            match StoreError::from(error) {
-                // Serialization failures may show at the commit, which has then undone everything.
-                error @ StoreError::Conflict(_) => Undone::Before(error),
-                error => Undone::Unknown(error),
-            }
-        })?;
-        self.health.committed(changes);
-        Ok(())
+            _ => Undone::Unknown(StoreError::Unavailable(error.to_string())),
+        }
     }
 }
 

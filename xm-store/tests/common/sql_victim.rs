@@ -79,6 +79,9 @@ fn victim() {
                 for number in (first..).filter(|number| number % WRITERS == writer) {
                     write(&store, number).await;
                     journal("stored", number);
+                    if number.is_multiple_of(3) {
+                        refused(&store, number).await;
+                    }
                 }
             })
         });
@@ -86,6 +89,16 @@ fn victim() {
             writer.await.expect("a writer never ends");
         }
     });
+}
+
+/// A change that is not possible: its transaction is undone, and must leave nothing behind for those after it.
+async fn refused(store: &SqlPresence, number: u64) {
+    let nobody = UserId(u64::MAX - number);
+    match store.modify(nobody, BOB, None, None).await {
+        Err(RosterError::Refused(_)) => journal("refused:rightly", number),
+        Err(RosterError::Store(_)) => journal("refused:failed", number),
+        Ok(_) => panic!("nobody has a buddy"),
+    }
 }
 
 /// Tries until it is done.

@@ -245,6 +245,6 @@ impl SqlPresence {
     /// # Errors
     /// If the database fails.
     pub async fn has_waiting(&self) -> Result<bool, StoreError> {
-        presence::has_waiting(&self.database.reader()?).await
+        presence::has_waiting(&self.database.reader().await?).await
     }
 }

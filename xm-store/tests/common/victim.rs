@@ -74,6 +74,7 @@ async fn write(log: Arc<OfflineLog>, numbers: impl Iterator<Item = u64>) {
                 Err(StoreError::Full(_)) => journal("refused:full", number),
                 Err(StoreError::Stopped(_)) => journal("refused:stopped", number),
                 Err(StoreError::Unavailable(_)) => journal("refused:unavailable", number),
+                Err(StoreError::Busy(_)) => journal("refused:busy", number),
                 Err(error) => panic!("{number}: {error}"),
             }
             tokio::time::sleep(RETRY).await;

@@ -275,7 +275,7 @@ fn while_the_disk_does_nothing_so_many_calls_wait_and_no_more() {
             match std::future::poll_fn(|context| std::task::Poll::Ready(call.as_mut().poll(context))).await {
                 std::task::Poll::Pending => waiting.push(call),
                 std::task::Poll::Ready(answer) => {
-                    assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+                    assert!(matches!(answer, Err(StoreError::Busy(_))), "{answer:?}");
                     refused += 1;
                 }
             }

@@ -136,7 +136,7 @@ impl Committer {
                 self.take(job, &mut batch);
             }
             self.commit(batch, settled_due);
-            if std::mem::take(&mut self.has_grown) {
+            if self.shared.check_running().is_ok() && std::mem::take(&mut self.has_grown) {
                 // Those who wait have their answers; a failure here is noted and met again by the next write.
                 let _ = self.compact();
             }
@@ -181,12 +181,12 @@ impl Committer {
             }
             Job::Forget { now, reply } => {
                 self.commit(std::mem::take(batch), false);
-                let done = self.forget(now);
+                let done = self.shared.check_running().and_then(|()| self.forget(now));
                 let _ = reply.send(self.stop_on(done));
             }
             Job::Erase { user, at, reply } => {
                 self.commit(std::mem::take(batch), false);
-                let done = self.erase(user, at);
+                let done = self.shared.check_running().and_then(|()| self.erase(user, at));
                 let _ = reply.send(self.stop_on(done));
             }
         }
@@ -273,7 +273,10 @@ impl Committer {
         let Some(segment) = self.segments.back_mut() else { return Err(StoreError::Stopped("no segment".into())) };
         (self.calls.write)(&segment.file, &bytes, segment.end).map_err(|error| disk::write_error(&error))?;
         let before = Instant::now();
-        (self.calls.sync)(&segment.file).map_err(|error| StoreError::Stopped(format!("a flush failed: {error}")))?;
+        let flushed = (self.calls.sync)(&segment.file);
+        // Said at once, so that nothing the thread still has in hand is written behind it.
+        let failed = |error| StoreError::Stopped(format!("a flush failed: {error}"));
+        flushed.map_err(failed).inspect_err(|error| self.shared.stop(error))?;
         Counting::add(&self.shared.counting.batches, 1);
         Counting::add(&self.shared.counting.bytes, len as u64);
         note_places(&mut self.shared.index(), segment, records);
@@ -293,7 +296,11 @@ impl Committer {
     }
 
     /// Makes a new segment unless the open one has room for `len` bytes.
+    ///
+    /// Every write passes here. After a flush that failed there is none: the next flush of the same file would work,
+    /// whether the disk has what was written before or not.
     fn make_room(&mut self, len: usize) -> Result<(), StoreError> {
+        self.shared.check_running()?;
         let has_room = |open: &Segment| open.end as usize + len <= self.options.segment_bytes;
         if self.is_open && self.segments.back().is_some_and(has_room) { Ok(()) } else { self.make_segment(len) }
     }

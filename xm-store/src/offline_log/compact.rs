@@ -60,6 +60,7 @@ impl Committer {
 
     fn delete_oldest(&mut self) -> Result<(), StoreError> {
         let Some(oldest) = self.segments.front() else { return Ok(()) };
+        self.shared.check_running()?;
         // First, so that a lack of descriptors is met before anything is done.
         let directory = Directory::open(&self.directory).map_err(|error| disk::write_error(&error))?;
         let path = disk::segment_path(&self.directory, oldest.number);

@@ -3,6 +3,7 @@
 mod check;
 mod cursor;
 mod erase;
+mod failed_flush;
 mod kill_points;
 mod stopped;
 mod vectors;

@@ -1,10 +1,10 @@
 //! Buddies: ask, answer, remove, change, block, unblock. Who sees whom online lives in `status.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use xm_store::RosterError;
 use xm_store::contacts::{Answer, Ask, Standing};
 use xm_store::records::Person;
+use xm_store::{RosterError, StoreError};
 use xmmep::messages::buddies::{
     AddBuddyReq, AddBuddyRes, BuddiedNotify, BuddiedNotifyRes, BuddyAnswer, BuddyAnsweredNotify, BuddyBlockedNotify,
     BuddyModifiedNotify, BuddyRemovedNotify, BuddyUnblockedNotify, RosterOpRes,
@@ -113,9 +113,11 @@ async fn unblock(ctx: Ctx<Presence>, req: BuddyUnblockedNotify) -> Result<Reply,
 /// again until it does.
 async fn followed<T>(ctx: &Ctx<Presence>, other: UserId, change: Result<T, RosterError>) -> Result<T, Refusal> {
     let presence = ctx.role();
+    // Only these leave open whether something was changed.
     let change = match change {
-        Err(RosterError::Refused(refusal)) => return Err(refusal.into()),
-        change => change,
+        Err(RosterError::Store(error @ (StoreError::Unavailable(_) | StoreError::Stopped(_)))) => Err(error),
+        Err(error) => return Err(error.into()),
+        Ok(change) => Ok(change),
     };
     let mut followed = Ok(());
     for user in [ctx.user(), other] {
@@ -132,12 +134,16 @@ async fn followed<T>(ctx: &Ctx<Presence>, other: UserId, change: Result<T, Roste
 }
 
 fn refresh_later(presence: &Presence, now: Now, outbox: &Outbox, user: UserId) {
-    presence.timers.set(LaneId(0), now.mono.after(delivery::STORE_RETRY), Due::Refresh(user));
-    outbox.wake(LaneId(0));
+    if presence.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(user) {
+        presence.timers.set(LaneId(0), now.mono.after(delivery::STORE_RETRY), Due::Refresh(user));
+        outbox.wake(LaneId(0));
+    }
 }
 
 /// The store did not say what became of a change: it is asked again.
 pub(super) async fn refresh_late(presence: Arc<Presence>, now: Now, outbox: Outbox, user: UserId) {
+    // Whoever fails from here on asks anew.
+    presence.stale.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
     if presence.users.refresh(&*presence.stores.contacts, user).await.is_err() {
         refresh_later(&presence, now, &outbox, user);
     }

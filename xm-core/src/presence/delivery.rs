@@ -76,12 +76,18 @@ pub(super) fn housekeeping(presence: &Arc<Presence>, now: Now, outbox: &Outbox, 
     Some(Box::pin(async move {
         let retention = u64::try_from(presence.config.retention.as_millis()).unwrap_or(u64::MAX);
         let before = xmmep::types::WallTime(now.wall.0.saturating_sub(retention));
-        while let Ok(expired) = presence.stores.offline.expire(before, now.wall, 256).await {
-            for gone in &expired {
-                tick(&presence, now, &outbox, gone.parcel, Tick::EXPIRED, (ResultCode::EXPIRED, 0));
-            }
-            if expired.is_empty() {
-                break;
+        loop {
+            match presence.stores.offline.expire(before, now.wall, 256).await {
+                Ok(expired) if expired.is_empty() => break,
+                Ok(expired) => {
+                    for gone in &expired {
+                        tick(&presence, now, &outbox, gone.parcel, Tick::EXPIRED, (ResultCode::EXPIRED, 0));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the offline store could not let old messages expire; it will try again in an hour");
+                    break;
+                }
             }
         }
         if let Err(error) = presence.stores.offline.forget(now.wall).await {
@@ -168,7 +174,7 @@ pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, own
 async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId) {
     while let Some(batch) = presence.users.with(owner, |state| state.inbox().take_batch()).flatten() {
         let appended = match presence.stores.offline.append(owner, batch).await {
-            Err(error) if !matches!(error, StoreError::Full(_)) => {
+            Err(error) if may_pass(&error) => {
                 // Outcome unknown: no tick and no refusal. Appending the same ids again finds out.
                 tracing::warn!(%error, %owner, "messages cannot be stored; trying again");
                 change(&presence, now, &outbox, owner, |inbox, _| inbox.append_failed());
@@ -183,6 +189,11 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
         state.inbox.take_if(|inbox| inbox.is_idle());
     });
     presence.users.forget_idle(owner);
+}
+
+/// Whether the same append may succeed later. If not, the senders are told.
+fn may_pass(error: &StoreError) -> bool {
+    !matches!(error, StoreError::Full(_) | StoreError::Corrupt(_) | StoreError::Rejected(_))
 }
 
 /// The store failed: the inbox of `owner` is looked at again in a while.

@@ -47,6 +47,8 @@ pub struct Presence {
     users: Users,
     attempts: Attempts,
     timers: Timers,
+    /// Whose roster in memory may be older than the store's: to be read again.
+    stale: Mutex<std::collections::BTreeSet<UserId>>,
     routers: Mutex<Vec<Arc<Link>>>,
 }
 
@@ -60,6 +62,7 @@ impl Presence {
             users: Users::new(),
             attempts: Attempts::new(),
             timers: Timers::new(),
+            stale: Mutex::default(),
             routers: Mutex::default(),
         })
     }

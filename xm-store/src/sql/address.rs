@@ -125,9 +125,10 @@ pub(super) fn is_loopback(host: &str) -> bool {
 
 /// The URL as it may be shown to anybody.
 fn without_password(url: &str) -> String {
+    // A password may stand behind a question mark, and may hold slashes that nobody escaped.
+    let url = url.split('?').next().unwrap_or(url);
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else { return url.to_owned() };
+    let Some(at) = rest.rfind('@') else { return url.to_owned() };
     let user = rest[..at].split(':').next().unwrap_or("");
     format!("{scheme}://{user}{}", &rest[at..])
 }
@@ -150,7 +151,14 @@ mod tests {
 
     #[test]
     fn no_error_and_no_debug_output_shows_a_password() {
-        for url in ["mysql://ann:s3cret@db", "postgres://ann:s3cret@db:99999/x", "mysql://ann:s3cret@:1:2/x"] {
+        for url in [
+            "mysql://ann:s3cret@db",
+            "postgres://ann:s3cret@db:99999/x",
+            "mysql://ann:s3cret@:1:2/x",
+            "mysql://ann:s3/s3cret@db/x",
+            "postgres://ann@db?password=s3cret",
+            "postgres://ann@db:99999/x?password=s3cret",
+        ] {
             assert!(!refusal(url).contains("s3cret"), "{}", refusal(url));
         }
         for url in ["mysql://ann:s3cret@db/RouterDB", "postgres://ann:s3cret@db/RouterDB"] {

@@ -24,6 +24,12 @@ pub(super) const VERSION: i16 = 1;
 /// Accounts put into the index in one commit. Each commit writes many pages of a large index, so few would be cheaper; but
 /// each must end in the time that any change has.
 const BATCH: u64 = 1_000;
+/// Where even this is too much for one change, something else is wrong.
+const BATCH_MIN: u64 = 32;
+/// How often a batch may lose against another process that fills.
+const IN_VAIN_MAX: u32 = 1_000;
+/// Before the next try. Longer than the database counts as away after a failure.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(1_100);
 /// Rows in one insert. A power of two, as are all that are smaller: statements are cached by their text.
 const ROWS_MAX: usize = 1_024;
 
@@ -127,16 +133,30 @@ where
 /// Puts every account into the index that is not in it yet: after the step of the schema that made it. May be cut short at
 /// any point; the next call goes on from there.
 pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
+    let (mut size, mut in_vain) = (BATCH, 0);
     loop {
         let fill = search_fill::Entity::find_by_id(VERSION).one(&database.reader().await?).await?;
         if fill.is_some_and(|fill| fill.done != 0) {
             return Ok(());
         }
-        database.write((), |txn, ()| Box::pin(fill_batch(txn))).await?;
+        match database.write(size, |txn, size| Box::pin(fill_batch(txn, *size))).await {
+            Ok(()) => in_vain = 0,
+            // Another process fills, too, and was faster: what it did need not be done again.
+            Err(StoreError::Conflict(_) | StoreError::Busy(_)) if in_vain < IN_VAIN_MAX => {
+                in_vain += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            // Too much for one change on this machine.
+            Err(StoreError::Unavailable(_)) if size > BATCH_MIN => {
+                size /= 2;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
-async fn fill_batch(txn: &DatabaseTransaction) -> Result<(), StoreError> {
+async fn fill_batch(txn: &DatabaseTransaction, size: u64) -> Result<(), StoreError> {
     let fill = match search_fill::Entity::find_by_id(VERSION).one(txn).await? {
         Some(fill) => fill,
         None => {
@@ -152,7 +172,7 @@ async fn fill_batch(txn: &DatabaseTransaction) -> Result<(), StoreError> {
         .columns([accounts::Column::InSearch, accounts::Column::ByEmail])
         .filter(accounts::Column::User.gt(fill.last_user))
         .order_by_asc(accounts::Column::User)
-        .limit(BATCH)
+        .limit(size)
         .into_tuple::<(i64, String, String, String, String, i16, i16)>()
         .all(txn)
         .await?;
@@ -166,7 +186,7 @@ async fn fill_batch(txn: &DatabaseTransaction) -> Result<(), StoreError> {
     }
     insert_rows(txn, rows).await?;
     insert_rows(txn, pairs.into_iter().map(|(pair, user)| search_pair::Model { pair, user }).collect()).await?;
-    let done = (batch.len() as u64) < BATCH;
+    let done = (batch.len() as u64) < size;
     search_fill::Entity::update_many()
         .col_expr(search_fill::Column::LastUser, Expr::value(batch.last().map_or(fill.last_user, |account| account.0)))
         .col_expr(search_fill::Column::Done, Expr::value(i16::from(done)))

@@ -155,17 +155,16 @@ async fn opening_bears_the_loss_of_a_connection_at_every_statement(server: &'sta
 /// Makes a database over a connection lost at the `n`-th statement; then over one that holds. Returns whether the fault
 /// struck.
 async fn open_cut(server: &'static Server, n: usize, fault: Fault) -> bool {
-    let (proxy, database) = (Proxy::of(server).await, server.database("PresenceDB_C1P1"));
+    let (proxy, database) = (Proxy::of(server).await, server.database("RouterDB"));
     proxy.at(n, fault.clone());
-    let first = super::in_time("opening", open_presence(&server.url_at(proxy.port(), database.name()))).await;
+    let first = super::in_time("opening", open_router(&server.url_at(proxy.port(), database.name()))).await;
     if let Err(error) = &first {
         assert!(matches!(error, OpenError::Unreachable { .. }), "{fault:?} {n}: {error}");
     }
-    let second = open_presence(&database.url()).await;
+    let second = open_router(&database.url()).await;
     let store = second.unwrap_or_else(|error| panic!("{fault:?} {n}: {error}"));
-    let store: Arc<dyn xm_store::Contacts> = Arc::new(store);
-    let made = store.create_group(xmmep::types::UserId(1), xm_store::testing::text("friends")).await;
-    made.unwrap_or_else(|error| panic!("{fault:?} {n}: {error}"));
+    let made = store.register(form(1, "Ann"), at(0)).await;
+    assert!(matches!(made, Ok(Registration::Registered(_))), "{fault:?} {n}: {made:?}");
     proxy.disarm()
 }
 

@@ -300,3 +300,27 @@ async fn a_message_or_mail_no_version_wrote_stops_no_other() {
     assert_eq!(store.due(at(1), 10).await.unwrap().len(), 2);
     assert_eq!(store.erase(&xmmep::name::Email::new("3@example.org").unwrap()).await.unwrap(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_levels_is_forgotten_in_one_call() {
+    use xm_store::offline::Appended;
+    use xm_store::records::{LEVEL_KEPT, Level, Parcel, ParcelId, Quotas};
+    use xm_store::testing::{NOW, at, msg_id};
+    use xmmep::types::UserId;
+    let directory = place();
+    let quotas = Quotas { messages: u64::MAX, messages_per_sender: u64::MAX, ..Quotas::default() };
+    let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap().with_quotas(quotas);
+    let parcel = |number| Parcel { from: UserId(8), id: msg_id(number), sent: NOW, body: Vec::new() };
+    let ids: Vec<_> = (0..2_500).map(|number| ParcelId { from: UserId(8), id: msg_id(number) }).collect();
+    let appended = store.append(UserId(7), (0..2_500).map(parcel).collect()).await.unwrap();
+    assert!(appended.iter().all(|one| matches!(one, Appended::Stored(_))));
+    // One rose later than the others, and one not at all.
+    store.settle(UserId(7), &ids[..2_498], Level::Received, at(1)).await.unwrap();
+    store.settle(UserId(7), &ids[2_498..2_499], Level::Received, at(9)).await.unwrap();
+    store.forget(at(5).after(LEVEL_KEPT)).await.unwrap();
+    let mut left = Vec::new();
+    for id in ids {
+        left.extend(store.level(UserId(7), id).await.unwrap());
+    }
+    assert_eq!(left, [Level::Received, Level::Stored]);
+}

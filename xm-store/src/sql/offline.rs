@@ -18,6 +18,8 @@ use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place
 
 /// Levels, by column value.
 const LEVELS: [Level; 5] = [Level::Stored, Level::Received, Level::Read, Level::Refused, Level::Expired];
+/// Levels forgotten in one commit: each must end in the time that any change has, whatever has come together meanwhile.
+const FORGOTTEN_MAX: usize = 1_024;
 /// Rows read at once while filling a page.
 const PAGE_ROWS: usize = 64;
 
@@ -181,13 +183,21 @@ fn expired_one(row: &Model) -> Old {
     Ok(Expired { to: user(row.recipient), parcel: parcel_id(row)?, sent: wall(row.sent)? })
 }
 
-async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<(), StoreError> {
-    Entity::delete_many()
-        .filter(Column::Level.ne(column(Level::Stored)))
-        .filter(Column::At.lt(millis(kept_since)))
-        .exec(txn)
-        .await?;
-    Ok(())
+/// Forgets some levels; returns whether there may be more.
+async fn forget(txn: &DatabaseTransaction, kept_since: WallTime) -> Result<bool, StoreError> {
+    let kept_since = millis(kept_since);
+    // A message is sent before its level rises. That is for the index: without it all that is remembered would be read.
+    let old = Entity::find()
+        .filter(Column::Level.is_in(LEVELS.into_iter().map(column).filter(|level| *level != column(Level::Stored))))
+        .filter(Column::Sent.lt(kept_since))
+        .filter(Column::At.lt(kept_since));
+    let mut places: Vec<i64> =
+        old.select_only().column(Column::Place).limit(FORGOTTEN_MAX as u64).into_tuple().all(txn).await?;
+    let Some(last) = places.last().copied() else { return Ok(false) };
+    let more = places.len() == FORGOTTEN_MAX;
+    places.resize(places.len().next_power_of_two(), last);
+    Entity::delete_many().filter(Column::Place.is_in(places)).exec(txn).await?;
+    Ok(more)
 }
 
 /// Places looked at by one statement that has no index to go by: few enough that it ends in time on any engine.
@@ -293,7 +303,8 @@ impl Offline for SqlPresence {
 
     async fn forget(&self, now: WallTime) -> Result<(), StoreError> {
         let kept_since = WallTime(now.0.saturating_sub(LEVEL_KEPT.as_millis() as u64));
-        self.database.write(kept_since, |txn, kept_since| Box::pin(forget(txn, *kept_since))).await
+        while self.database.write(kept_since, |txn, kept_since| Box::pin(forget(txn, *kept_since))).await? {}
+        Ok(())
     }
 
     async fn sent_by(

@@ -9,6 +9,8 @@ pub(super) async fn unsafe_ones(db: &DatabaseConnection) -> Result<Vec<String>, 
         DbBackend::MySql => &[
             ("SELECT CAST(@@innodb_flush_log_at_trx_commit AS CHAR) AS value", "1", "innodb_flush_log_at_trx_commit"),
             ("SELECT CAST(@@innodb_doublewrite AS CHAR) AS value", "1", "innodb_doublewrite"),
+            // With a binary log, a crash undoes what that has not got.
+            ("SELECT CAST(IF(@@log_bin, @@sync_binlog, 1) AS CHAR) AS value", "1", "sync_binlog"),
         ],
         DbBackend::Postgres => &[
             ("SELECT current_setting('fsync') AS value", "on", "fsync"),

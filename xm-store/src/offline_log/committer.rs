@@ -308,13 +308,16 @@ impl Committer {
     /// Makes a new segment with room for `len` bytes. It begins with what is in doubt, on stable storage from then on.
     pub(super) fn make_segment(&mut self, len: usize) -> Result<(), StoreError> {
         let previous = self.segments.back();
+        // What is written again here is not promised there: the power may go and take it.
+        let doubtful = |segment: &Segment| self.doubt.as_ref().filter(|doubt| doubt.segment == segment.number);
+        let end_of = |segment: &Segment| doubtful(segment).map_or(segment.end, |doubt| doubt.offset);
         let header = Header {
             version: VERSION,
             segment: previous.map_or(1, |segment| segment.number + 1),
             stamp: random_stamp(),
             batch: self.batch,
             next_place: self.index().next_place,
-            previous_end: previous.map_or(0, |segment| segment.end),
+            previous_end: previous.map_or(0, end_of),
         };
         let payloads = self.doubt.as_ref().map_or(&[][..], |doubt| &doubt.payloads);
         let records: Vec<_> = payloads.iter().filter_map(|payload| Record::decode(payload)).collect();

@@ -64,7 +64,8 @@ pub(super) struct Header {
     pub(super) batch: u64,
     /// No place below this one is free.
     pub(super) next_place: u64,
-    /// Where the frames of the segment before end: a shorter one has lost some.
+    /// Where the frames of the segment before end, without those that this one begins with because the disk may lack them:
+    /// a shorter one has lost some.
     pub(super) previous_end: u64,
 }
 

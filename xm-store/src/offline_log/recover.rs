@@ -52,6 +52,9 @@ pub(super) struct Segment {
 /// The records of the last batch, which the disk may lack.
 #[derive(Debug)]
 pub(super) struct Doubt {
+    /// In which segment, and where in it, the first of them lies.
+    pub(super) segment: u64,
+    pub(super) offset: u64,
     /// As they were written.
     pub(super) payloads: Vec<Vec<u8>>,
     /// Once they are on stable storage, so is every place before this one.
@@ -117,7 +120,7 @@ impl Recovered {
             self.report.damage.push(Damage { path: found.path.clone(), bytes: range.start as u64..range.end as u64 });
         }
         let lowest_in_doubt = self.replay(found.number, &judged);
-        self.note_doubt(&judged, lowest_in_doubt);
+        self.note_doubt(found.number, &judged, lowest_in_doubt);
         self.index.next_place += places_lost(&judged);
         self.segments.push(Segment { number: found.number, file: Arc::new(file), end: judged.end as u64 });
         Ok(())
@@ -142,11 +145,13 @@ impl Recovered {
 
     /// The last batch of the last segment with any is in doubt, unless a clean stop follows it or it was written again
     /// before: then it was flushed before its segment had its name.
-    fn note_doubt(&mut self, judged: &Judged<'_>, lowest: Option<Place>) {
+    fn note_doubt(&mut self, segment: u64, judged: &Judged<'_>, lowest: Option<Place>) {
         let Some(last) = judged.last_batch() else { return };
         self.doubt = (!judged.is_closed() && last > judged.batch_before).then(|| {
-            let in_doubt = judged.records.iter().filter(|(_, frame, _)| frame.batch == last);
+            let mut in_doubt = judged.records.iter().filter(|(_, frame, _)| frame.batch == last).peekable();
             Doubt {
+                segment,
+                offset: in_doubt.peek().map_or(judged.end, |(at, ..)| *at) as u64,
                 payloads: in_doubt.map(|(_, frame, _)| frame.payload.to_vec()).collect(),
                 durable: lowest.map_or(self.index.next_place, |place| place.0),
             }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use people::{HOME, Stores};
-use xm_store::sql::{FileCopy, Schema, check_homes, copy_files, skip_users};
+use xm_store::Contacts;
+use xm_store::sql::{FileCopy, Schema, check_homes, copy_files, skip_users, skip_versions};
 
 const NAMES: [&str; 3] = ["RouterDB.db", "PresenceDB_C1P1.db", "RegisterDB.db"];
 
@@ -132,4 +133,22 @@ async fn ids_passed_over_go_to_nobody() {
     skip_users(&file, 1_000_000).await.unwrap();
     let stores = open(place.path()).await;
     assert_eq!(stores.enrol(2).await.user.0, 1_000_007);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_passed_over_are_no_devices_any_more() {
+    let place = tempfile::tempdir().unwrap();
+    let stores = open(place.path()).await;
+    let user = stores.enrol(1).await.user;
+    stores.close().await;
+    let presence = format!("sqlite:{}", place.path().join(NAMES[1]).display());
+    let store = xm_store::sql::open_presence(&presence).await.unwrap();
+    let (group, _) = store.create_group(user, xm_store::testing::text("work")).await.unwrap();
+    let version = store.load(user).await.unwrap().version;
+    store.close().await;
+    skip_versions(&place.path().join(NAMES[1]), 1_000, 10).await.unwrap();
+    let store = xm_store::sql::open_presence(&presence).await.unwrap();
+    assert_eq!(store.load(user).await.unwrap().version.0, version.0 + 1_000);
+    let (other, _) = store.create_group(user, xm_store::testing::text("home")).await.unwrap();
+    assert_eq!(other.0, group.0 + 11);
 }

@@ -108,8 +108,14 @@ async fn a_database_of_another_role_is_refused_by_name() {
 async fn a_database_of_another_program_is_refused_by_name() {
     let directory = place();
     execute(directory.path(), "theirs", &["CREATE TABLE cats (name TEXT)"]).await;
+    let path = directory.path().join("theirs");
+    #[cfg(unix)]
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let before = (std::fs::read(&path).unwrap(), path.metadata().unwrap().permissions());
     let error = refusal(directory.path(), "theirs").await;
     assert!(matches!(error, OpenError::Foreign { .. }), "{error:?}");
+    assert!(xm_store::sql::Schema::Router.status(&url(directory.path(), "theirs")).await.is_err());
+    assert!(before == (std::fs::read(&path).unwrap(), path.metadata().unwrap().permissions()), "and left alone");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,18 +84,19 @@ async fn all_have_begun(copies: &[(PathBuf, JoinHandle<Result<(), OpenError>>)])
 async fn copy_one(db: &DatabaseConnection, copy: &FileCopy) -> Result<(), OpenError> {
     let unusable = |why: String| OpenError::Unreachable { path: copy.to.clone(), why };
     let to = copy.to.to_str().ok_or_else(|| unusable("its name is no text".into()))?;
+    // SQLite writes into an empty file: this one was never readable for others.
+    let mut private = std::fs::OpenOptions::new();
+    private.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut private, 0o600);
+    private.open(&copy.to).map_err(|error| unusable(error.to_string()))?;
     let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [to.into()]);
     let copied = db.execute_raw(vacuum).await;
     // It was only read from.
     let _ = db.close_by_ref().await;
     copied.map_err(|error| open_error(copy.from.clone(), &error))?;
     let path = copy.to.clone();
-    let flush = move || {
-        let file = std::fs::OpenOptions::new().write(true).open(path)?;
-        #[cfg(unix)]
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        file.sync_all()
-    };
+    let flush = move || std::fs::OpenOptions::new().write(true).open(path)?.sync_all();
     let flushed = tokio::task::spawn_blocking(flush).await.map_err(|error| unusable(error.to_string()))?;
     flushed.map_err(|error| unusable(error.to_string()))
 }
@@ -113,6 +114,27 @@ pub async fn skip_users(file: &Path, count: u32) -> Result<(), OpenError> {
         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'placements'); \
         UPDATE sqlite_sequence SET seq = seq + {count} WHERE name = 'placements'";
     let skipped = db.execute_unprepared(&sql.replace("{count}", &count.to_string())).await;
+    let closed = db.close().await;
+    skipped.map(drop).and(closed).map_err(|error| open_error(file.to_owned(), &error))
+}
+
+/// Raises the versions of all rosters by `changes` and passes over `groups` group ids, in the PresenceDB at `file`, which
+/// nobody else has open.
+///
+/// After going back to an older state, a version or group id given out since would come again, and a device that knows it
+/// would believe that its list is the present one.
+///
+/// # Errors
+/// If the file cannot be read or written.
+pub async fn skip_versions(file: &Path, changes: u32, groups: u16) -> Result<(), OpenError> {
+    let db = open(file, Access::Write).await?;
+    let sql = format!(
+        "BEGIN IMMEDIATE; \
+        INSERT INTO rosters (owner, changes, last_group) SELECT \"user\", 0, 0 FROM accounts \
+            WHERE \"user\" NOT IN (SELECT owner FROM rosters); \
+        UPDATE rosters SET changes = changes + {changes}, last_group = last_group + {groups}; COMMIT"
+    );
+    let skipped = db.execute_unprepared(&sql).await;
     let closed = db.close().await;
     skipped.map(drop).and(closed).map_err(|error| open_error(file.to_owned(), &error))
 }

@@ -1,12 +1,15 @@
 //! Bringing a database to the newest schema: made if missing, checked, migrated; one process at a time. The steps
 //! themselves are in `migration/`.
 
+use std::path::Path;
+
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, Statement, TransactionOptions,
     TransactionTrait,
 };
 
 use super::address::Address;
+use super::backup;
 use super::connect::{Pool, Use, WAIT_MAX, make_private};
 use super::failure::{is_database_there, is_no_such_database, open_error};
 use super::migration::Steps;
@@ -24,6 +27,8 @@ pub struct SchemaStatus {
 /// Makes the database if it is missing and brings it to the newest schema.
 pub(super) async fn bring_up<M: Steps>(address: &Address) -> Result<(), OpenError> {
     if let Address::Sqlite(path) = address {
+        // Looked at before a byte or a mode is changed of what may be another program's.
+        look::<M>(path, address).await?;
         make_private(path)?;
     }
     let failed = |error: DbErr| open_error(address.shown(), &error);
@@ -48,20 +53,31 @@ pub(super) async fn bring_up<M: Steps>(address: &Address) -> Result<(), OpenErro
 pub(super) async fn status<M: Steps>(address: &Address) -> Result<SchemaStatus, OpenError> {
     let known = known::<M>();
     let missing = SchemaStatus { applied: Vec::new(), pending: known.clone() };
-    if let Address::Sqlite(path) = address
-        && !path.exists()
-    {
-        return Ok(missing);
-    }
-    let pool = match Pool::open(address, Use::Read, 1).await {
-        Err(error) if is_no_such_database(&error) => return Ok(missing),
-        opened => opened.map_err(|error| open_error(address.shown(), &error))?,
+    let applied = if let Address::Sqlite(path) = address {
+        look::<M>(path, address).await?
+    } else {
+        let pool = match Pool::open(address, Use::Read, 1).await {
+            Err(error) if is_no_such_database(&error) => return Ok(missing),
+            opened => opened.map_err(|error| open_error(address.shown(), &error))?,
+        };
+        let applied = in_time(address, applied::<M>(&pool.get(), address)).await;
+        pool.close().await;
+        applied?
     };
-    let applied = in_time(address, applied::<M>(&pool.get(), address)).await;
-    pool.close().await;
-    let applied = applied?;
     let pending = known.into_iter().filter(|step| !applied.contains(step)).collect();
     Ok(SchemaStatus { applied, pending })
+}
+
+/// The steps that a database in a file has, read without changing anything. A file that is missing or empty has none.
+async fn look<M: Steps>(path: &Path, address: &Address) -> Result<Vec<String>, OpenError> {
+    if path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) || !path.exists() {
+        return Ok(Vec::new());
+    }
+    let db = backup::open(path, backup::Access::Read).await?;
+    let applied = in_time(address, applied::<M>(&db, address)).await;
+    // It was only read from.
+    let _ = db.close().await;
+    applied
 }
 
 pub(super) fn known<M: Steps>() -> Vec<String> {

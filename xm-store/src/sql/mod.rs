@@ -60,7 +60,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use address::Address;
-pub use backup::{FileCopy, copy_files, skip_users};
+pub use backup::{FileCopy, copy_files, skip_users, skip_versions};
 pub use check::{Checked, Progress, check_homes, server_warnings};
 use database::Database;
 pub use health::Stats;

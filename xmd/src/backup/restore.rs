@@ -18,6 +18,11 @@ use crate::run::{complain, say};
 /// User ids that are passed over. Those given out since the backup must not be given to others, whom the devices of third
 /// ones would take for the ones before; there are enough of them for 10^12 restores.
 const USERS_SKIPPED: u32 = 1_000_000;
+/// Versions of each buddy list that are passed over, for the same reason: a device that has a later one would not ask for
+/// the list.
+const VERSIONS_SKIPPED: u32 = 1_000_000;
+/// Ids of groups that are passed over in each buddy list; they end after 10^6 restores.
+const GROUPS_SKIPPED: u16 = 1_000;
 
 /// `xmd restore`.
 pub async fn restore(args: &RestoreArgs) -> ExitCode {
@@ -56,6 +61,9 @@ async fn put_back(from: &Path, data: &Path) -> Result<bool, String> {
     let router = directory.join("RouterDB.db");
     if manifest.server.is_none() {
         sql::skip_users(&router, USERS_SKIPPED).await.map_err(|error| error.to_string())?;
+        let presence = directory.join(&format!("PresenceDB_{}.db", manifest.identity));
+        let skipped = sql::skip_versions(&presence, VERSIONS_SKIPPED, GROUPS_SKIPPED).await;
+        skipped.map_err(|error| error.to_string())?;
     }
     std::fs::remove_file(&unfinished)
         .and_then(|()| sync_directory(directory.path()))

@@ -193,6 +193,13 @@ async fn more_than_a_page_is_read_whole_and_findings_are_counted_beyond_a_hundre
     place.execute(ROUTER, "UPDATE placements SET state = 9").await;
     let checked = Schema::Router.check(&place.url(ROUTER), &mut |_, _| {}).await.unwrap();
     assert_eq!((checked.findings.len(), checked.untold), (100, 500));
+    // A key of two columns: pages end in the middle of an owner, and each row is read once.
+    let blocks = "WITH RECURSIVE n(v) AS (SELECT 1 UNION ALL SELECT v + 1 FROM n WHERE v < 30) \
+        INSERT INTO blocks SELECT one.v, other.v, 'user1', 5 FROM n AS one, n AS other";
+    place.execute(PRESENCE, blocks).await;
+    let checked = Schema::Presence.check(&place.url(PRESENCE), &mut |_, _| {}).await.unwrap();
+    assert!(checked.rows.contains(&("blocks", 900)), "{:?}", checked.rows);
+    assert_eq!(checked.findings.len() as u64 + checked.untold, 900, "neither of two has an account");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,13 +105,19 @@ impl Check<'_> {
 /// Walks a table by its key, page by page: `walk!(check, "table", entity, (Column::A, Column::B), |row| (row.a, row.b),
 /// |rows| { … })`. A page that the database cannot hand over ends the table with a finding.
 macro_rules! walk {
-    ($check:ident, $table:literal, $find:expr, $columns:expr, |$row:ident| $key:expr, |$rows:ident| $body:block) => {{
-        let mut after = None;
+    ($check:ident, $table:literal, $find:expr, ($one:expr, $other:expr), |$row:ident| $key:expr, |$rows:ident| $body:block) => {
+        $crate::sql::check::walk!(@ $check, $table, $find, ($one, $other), |$row| $key, |$rows| $body, |find, after| {
+            // In what a cursor says of two columns the engines see no range: each page would read all before it.
+            sea_orm::QueryFilter::filter(find, sea_orm::ColumnTrait::gte(&$one, after.0.clone()))
+        })
+    };
+    ($check:ident, $table:literal, $find:expr, $column:expr, |$row:ident| $key:expr, |$rows:ident| $body:block) => {
+        $crate::sql::check::walk!(@ $check, $table, $find, $column, |$row| $key, |$rows| $body, |find, after| find)
+    };
+    (@ $check:ident, $table:literal, $find:expr, $columns:expr, |$row:ident| $key:expr, |$rows:ident| $body:block,
+     |$narrowed:ident, $after:ident| $narrow:expr) => {{
+        let mut cursor = $find.cursor_by($columns);
         loop {
-            let mut cursor = $find.cursor_by($columns);
-            if let Some(key) = after.take() {
-                cursor.after(key);
-            }
             let $rows = match cursor.first($crate::sql::check::PAGE).all(&$check.db).await {
                 Ok(rows) => rows,
                 Err(error) => match $crate::error::StoreError::from(error) {
@@ -123,12 +129,13 @@ macro_rules! walk {
                 },
             };
             $check.page($table, $rows.len());
-            after = $rows.last().map(|$row| $key);
             let is_last = ($rows.len() as u64) < $crate::sql::check::PAGE;
+            let last = $rows.last().map(|$row| $key);
             $body
-            if is_last {
-                break;
-            }
+            let Some($after) = last.filter(|_| !is_last) else { break };
+            let $narrowed = $find;
+            cursor = $narrow.cursor_by($columns);
+            cursor.after($after);
         }
     }};
 }

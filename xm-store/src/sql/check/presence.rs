@@ -35,53 +35,71 @@ async fn rosters(check: &mut Check<'_>) -> Result<(), StoreError> {
             check.row(&which, number::<u32>(row.last_group, "a group id"));
         }
     });
-    let key = (roster_group::Column::Owner, roster_group::Column::GroupId);
-    walk!(check, "roster_groups", roster_group::Entity::find(), key, |row| (row.owner, row.group_id), |rows| {
-        let owners: HashSet<i64> = rows.iter().map(|row| row.owner).collect();
-        let rosters = roster::Entity::find().filter(roster::Column::Owner.is_in(owners)).all(&check.db).await?;
-        let last: HashMap<i64, i64> = rosters.iter().map(|roster| (roster.owner, roster.last_group)).collect();
-        for row in &rows {
-            let which = format!("roster_groups, owner {}, group {}", row.owner, row.group_id);
-            check.row(&which, contacts_groups::group(row));
-            let given_out = last.get(&row.owner).is_some_and(|last| (1..=*last).contains(&row.group_id));
-            check.expect(given_out, format_args!("{which}: its number was never given out"));
+    walk!(
+        check,
+        "roster_groups",
+        roster_group::Entity::find(),
+        (roster_group::Column::Owner, roster_group::Column::GroupId),
+        |row| (row.owner, row.group_id),
+        |rows| {
+            let owners: HashSet<i64> = rows.iter().map(|row| row.owner).collect();
+            let rosters = roster::Entity::find().filter(roster::Column::Owner.is_in(owners)).all(&check.db).await?;
+            let last: HashMap<i64, i64> = rosters.iter().map(|roster| (roster.owner, roster.last_group)).collect();
+            for row in &rows {
+                let which = format!("roster_groups, owner {}, group {}", row.owner, row.group_id);
+                check.row(&which, contacts_groups::group(row));
+                let given_out = last.get(&row.owner).is_some_and(|last| (1..=*last).contains(&row.group_id));
+                check.expect(given_out, format_args!("{which}: its number was never given out"));
+            }
         }
-    });
+    );
     Ok(())
 }
 
 async fn relations(check: &mut Check<'_>) -> Result<(), StoreError> {
-    let key = (relation::Column::Owner, relation::Column::Buddy);
-    walk!(check, "relations", relation::Entity::find(), key, |row| (row.owner, row.buddy), |rows| {
-        let names = names(&check.db, rows.iter().flat_map(|row| [row.owner, row.buddy])).await?;
-        let groups = groups(&check.db, &rows).await?;
-        for row in &rows {
-            let which = format!("relations, owner {}, buddy {}", row.owner, row.buddy);
-            check.row(&which, contacts::entry(row));
-            check.row(&which, person(row.owner, &row.owner_name));
-            ends(check, &which, &names, [(row.owner, &row.owner_name), (row.buddy, &row.buddy_name)]);
-            // The groups of somebody who lives elsewhere are there.
-            let has_group =
-                row.group_id == 0 || groups.contains(&(row.owner, row.group_id)) || !names.contains_key(&row.owner);
-            check.expect(has_group, format_args!("{which}: there is no group {}", row.group_id));
+    walk!(
+        check,
+        "relations",
+        relation::Entity::find(),
+        (relation::Column::Owner, relation::Column::Buddy),
+        |row| (row.owner, row.buddy),
+        |rows| {
+            let names = names(&check.db, rows.iter().flat_map(|row| [row.owner, row.buddy])).await?;
+            let groups = groups(&check.db, &rows).await?;
+            for row in &rows {
+                let which = format!("relations, owner {}, buddy {}", row.owner, row.buddy);
+                check.row(&which, contacts::entry(row));
+                check.row(&which, person(row.owner, &row.owner_name));
+                ends(check, &which, &names, [(row.owner, &row.owner_name), (row.buddy, &row.buddy_name)]);
+                // The groups of somebody who lives elsewhere are there.
+                let has_group =
+                    row.group_id == 0 || groups.contains(&(row.owner, row.group_id)) || !names.contains_key(&row.owner);
+                check.expect(has_group, format_args!("{which}: there is no group {}", row.group_id));
+            }
         }
-    });
+    );
     Ok(())
 }
 
 async fn blocks(check: &mut Check<'_>) -> Result<(), StoreError> {
-    let key = (block::Column::Owner, block::Column::Other);
-    walk!(check, "blocks", block::Entity::find(), key, |row| (row.owner, row.other), |rows| {
-        let names = names(&check.db, rows.iter().flat_map(|row| [row.owner, row.other])).await?;
-        for row in &rows {
-            let which = format!("blocks, owner {}, other {}", row.owner, row.other);
-            check.row(&which, person(row.other, &row.other_name));
-            check.row(&which, wall(row.at));
-            let here = names.contains_key(&row.owner) || names.contains_key(&row.other);
-            check.expect(here, format_args!("{which}: neither of them has an account here"));
-            is_named(check, &which, &names, (row.other, &row.other_name));
+    walk!(
+        check,
+        "blocks",
+        block::Entity::find(),
+        (block::Column::Owner, block::Column::Other),
+        |row| (row.owner, row.other),
+        |rows| {
+            let names = names(&check.db, rows.iter().flat_map(|row| [row.owner, row.other])).await?;
+            for row in &rows {
+                let which = format!("blocks, owner {}, other {}", row.owner, row.other);
+                check.row(&which, person(row.other, &row.other_name));
+                check.row(&which, wall(row.at));
+                let here = names.contains_key(&row.owner) || names.contains_key(&row.other);
+                check.expect(here, format_args!("{which}: neither of them has an account here"));
+                is_named(check, &which, &names, (row.other, &row.other_name));
+            }
         }
-    });
+    );
     Ok(())
 }
 

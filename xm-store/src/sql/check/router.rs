@@ -13,13 +13,19 @@ pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
     walk!(check, "placements", placement::Entity::find(), placement::Column::User, |row| row.user, |rows| {
         rows.iter().for_each(|row| placement(check, row));
     });
-    let key = (request::Column::Request, request::Column::Kind);
-    walk!(check, "requests", request::Entity::find(), key, |row| (row.request.clone(), row.kind), |rows| {
-        for row in &rows {
-            let is_known = placements::check_answer(row).and_then(|()| wall(row.at));
-            check.row("requests", is_known);
+    walk!(
+        check,
+        "requests",
+        request::Entity::find(),
+        (request::Column::Request, request::Column::Kind),
+        |row| (row.request.clone(), row.kind),
+        |rows| {
+            for row in &rows {
+                let is_known = placements::check_answer(row).and_then(|()| wall(row.at));
+                check.row("requests", is_known);
+            }
         }
-    });
+    );
     Ok(())
 }
 

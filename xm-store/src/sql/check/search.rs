@@ -35,16 +35,25 @@ pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
     });
     let all = searchable::Entity::find().count(&check.db).await?;
     check.expect(all == known, format_args!("searchables: {} rows are of nobody", all.saturating_sub(known)));
-    let key = (search_pair::Column::Pair, search_pair::Column::User);
-    walk!(check, "search_pairs", search_pair::Entity::find(), key, |row| (row.pair, row.user), |rows| {
-        let users: HashSet<i64> = rows.iter().map(|row| row.user).collect();
-        let found = searchable::Entity::find().filter(searchable::Column::User.is_in(users)).all(&check.db).await?;
-        let found: HashSet<i64> = found.into_iter().map(|row| row.user).collect();
-        for row in &rows {
-            let (pair, user) = (row.pair, row.user);
-            check.expect(found.contains(&user), format_args!("search_pairs, {pair}: user {user} is not to be found"));
+    walk!(
+        check,
+        "search_pairs",
+        search_pair::Entity::find(),
+        (search_pair::Column::Pair, search_pair::Column::User),
+        |row| (row.pair, row.user),
+        |rows| {
+            let users: HashSet<i64> = rows.iter().map(|row| row.user).collect();
+            let found = searchable::Entity::find().filter(searchable::Column::User.is_in(users)).all(&check.db).await?;
+            let found: HashSet<i64> = found.into_iter().map(|row| row.user).collect();
+            for row in &rows {
+                let (pair, user) = (row.pair, row.user);
+                check.expect(
+                    found.contains(&user),
+                    format_args!("search_pairs, {pair}: user {user} is not to be found"),
+                );
+            }
         }
-    });
+    );
     Ok(())
 }
 

@@ -6,9 +6,11 @@
 //!
 //! For system calls: `strace -f -c target/release/deps/offline_log-… append-64`.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use xm_store::Offline;
@@ -31,14 +33,14 @@ fn main() {
         if wanted(name) {
             let (log, _directory) = open(name);
             let cost = Cost::start();
-            runtime.block_on(append(&log, in_flight, count));
+            runtime.block_on(append(&log, in_flight, 0..count));
             cost.print(name, count);
         }
     }
     for (name, calls_of) in [("confirm-page", PAGE), ("confirm-single", 1)] {
         if wanted(name) {
             let (log, _directory) = open(name);
-            runtime.block_on(append(&log, 512, 20_000));
+            runtime.block_on(append(&log, 512, 0..20_000));
             let cost = Cost::start();
             runtime.block_on(confirm(&log, calls_of, 20_000));
             // Dropping it flushes what is left.
@@ -48,19 +50,22 @@ fn main() {
     }
     if wanted("page") {
         let (log, _directory) = open("page");
-        runtime.block_on(append(&log, 512, 20_000));
+        runtime.block_on(append(&log, 512, 0..20_000));
         let cost = Cost::start();
         let pages = runtime.block_on(pages(&log, 20_000));
         cost.print("page (64 messages)", pages);
     }
     if wanted("open") {
         let (log, directory) = open("open");
-        runtime.block_on(append(&log, 512, 100_000));
+        runtime.block_on(append(&log, 512, 0..100_000));
         drop(log);
         let cost = Cost::start();
         let log = OfflineLog::open(directory.path(), options()).expect("the log opens");
         assert_eq!(log.recovery().waiting, 100_000);
         cost.print("open (per message)", 100_000);
+    }
+    if wanted("stall") {
+        runtime.block_on(stalls());
     }
 }
 
@@ -87,13 +92,13 @@ fn recipient(number: usize) -> UserId {
     UserId(1_000 + number as u64 % 100)
 }
 
-/// Appends `count` parcels, one a call, with so many calls in flight.
-async fn append(log: &Arc<OfflineLog>, in_flight: usize, count: usize) {
+/// Appends these parcels, one a call, with so many calls in flight.
+async fn append(log: &Arc<OfflineLog>, in_flight: usize, numbers: Range<usize>) {
     let mut writers = JoinSet::new();
     for writer in 0..in_flight {
-        let log = log.clone();
+        let (log, numbers) = (log.clone(), numbers.clone());
         writers.spawn(async move {
-            for number in (writer..count).step_by(in_flight) {
+            for number in numbers.skip(writer).step_by(in_flight) {
                 let answers = log.append(recipient(number), vec![parcel(number)]).await.expect("the append works");
                 assert!(matches!(answers[..], [Appended::Stored(_)]), "{answers:?}");
             }
@@ -132,6 +137,63 @@ async fn pages(log: &OfflineLog, count: usize) -> usize {
     }
     assert_eq!(messages, count);
     pages
+}
+
+/// What housekeeping and compaction cost a log in which a million messages are known, and how long a reader waits for it.
+async fn stalls() {
+    let (log, _directory) = open("stall");
+    let mut writers = JoinSet::new();
+    for writer in 0..64 {
+        let log = log.clone();
+        writers.spawn(async move {
+            for user in (writer..USERS).step_by(64) {
+                let parcels = (0..EACH).map(|number| parcel(user * EACH + number)).collect();
+                log.append(UserId(user as u64), parcels).await.expect("the append works");
+            }
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.expect("a writer ends");
+    }
+    let later = |time: u64| WallTime(time + 10 * 24 * 3_600_000);
+    beside(&log, "expire, none is old", log.expire(WallTime(0), WallTime(1), 256)).await;
+    beside(&log, "expire 256", log.expire(WallTime(500_000), WallTime(1), 256)).await;
+    beside(&log, "forget, none is old", log.forget(WallTime(2))).await;
+    for user in 0..USERS {
+        let ids = (0..EACH / 2).map(|number| parcel(user * EACH + number));
+        let ids: Vec<_> = ids.map(|parcel| ParcelId { from: parcel.from, id: parcel.id }).collect();
+        log.settle(UserId(user as u64), &ids, Level::Received, WallTime(2)).await.expect("it settles");
+    }
+    beside(&log, "append 100,000", append(&log, 512, KNOWN..KNOWN + 100_000)).await;
+    beside(&log, "forget 500,000", log.forget(later(3))).await;
+    beside(&log, "append 100,000 more", append(&log, 512, KNOWN + 100_000..KNOWN + 200_000)).await;
+    beside(&log, "erase one", log.erase(UserId(7), WallTime(3))).await;
+}
+
+/// Users of [`stalls`], and messages of each.
+const USERS: usize = 10_000;
+const EACH: usize = 100;
+const KNOWN: usize = USERS * EACH;
+
+/// Does it, while somebody asks again and again how much waits for him.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
+async fn beside<T>(log: &Arc<OfflineLog>, name: &str, work: impl Future<Output = T>) {
+    let longest = Arc::new(AtomicU64::new(0));
+    let (reading, slowest) = (log.clone(), longest.clone());
+    let reader = tokio::spawn(async move {
+        loop {
+            let before = Instant::now();
+            reading.summary(UserId(7)).await.expect("it answers");
+            slowest.fetch_max(before.elapsed().as_micros() as u64, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    });
+    let start = Instant::now();
+    work.await;
+    let took = start.elapsed();
+    reader.abort();
+    let longest = longest.load(Ordering::Relaxed) as f64 / 1e3;
+    println!("{name:<20} {:>9.1} ms, a reader waited for up to {longest:>5.1} ms", took.as_secs_f64() * 1e3);
 }
 
 /// Time, CPU time and bytes handed to the system since the start.

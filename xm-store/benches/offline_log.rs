@@ -140,8 +140,10 @@ async fn pages(log: &OfflineLog, count: usize) -> usize {
 }
 
 /// What housekeeping and compaction cost a log in which a million messages are known, and how long a reader waits for it.
+#[expect(clippy::print_stdout, reason = "a benchmark prints")]
 async fn stalls() {
     let (log, _directory) = open("stall");
+    let before = resident_bytes();
     let mut writers = JoinSet::new();
     for writer in 0..64 {
         let log = log.clone();
@@ -155,6 +157,7 @@ async fn stalls() {
     while let Some(done) = writers.join_next().await {
         done.expect("a writer ends");
     }
+    println!("{:.0} bytes of memory for each message", (resident_bytes() - before) as f64 / KNOWN as f64);
     let later = |time: u64| WallTime(time + 10 * 24 * 3_600_000);
     beside(&log, "expire, none is old", log.expire(WallTime(0), WallTime(1), 256)).await;
     beside(&log, "expire 256", log.expire(WallTime(500_000), WallTime(1), 256)).await;
@@ -227,6 +230,13 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Resident memory, where the system says.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|size| size.trim().trim_end_matches(" kB").parse().ok()).map_or(0, |kib: u64| kib * 1024)
 }
 
 /// Bytes handed to write calls, where the system says.

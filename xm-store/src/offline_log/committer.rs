@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -27,6 +27,9 @@ const SETTLED_WAIT: Duration = Duration::from_millis(200);
 
 /// As many settled levels do not wait at all, whatever keeps the thread busy.
 const UNSAVED_MAX: usize = 1_000;
+
+/// Parcels changed in the index at once, if there are many to change. Readers wait for so long.
+pub(super) const SLICE: usize = 512;
 
 /// Something to do, with where the answer goes. Nobody may be listening any more.
 pub(super) enum Job {
@@ -144,8 +147,12 @@ impl Committer {
         End::Stopped
     }
 
-    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
+    pub(super) fn index(&self) -> RwLockWriteGuard<'_, Index> {
         self.shared.index()
+    }
+
+    pub(super) fn reading(&self) -> RwLockReadGuard<'_, Index> {
+        self.shared.reading()
     }
 
     /// Does what needs no disk at once; what does joins the batch.
@@ -175,8 +182,15 @@ impl Committer {
                 let _ = reply.send(Ok(raised));
             }
             Job::Expire { before, now, max, reply } => {
-                let expired = self.index().expire(before, now, max);
-                self.unsaved.extend(expired.iter().map(|one| (one.to, one.parcel)));
+                let mut expired = Vec::new();
+                loop {
+                    let some = self.index().expire(before, now, SLICE.min(max - expired.len()));
+                    self.unsaved.extend(some.iter().map(|one| (one.to, one.parcel)));
+                    if some.is_empty() {
+                        break;
+                    }
+                    expired.extend(some);
+                }
                 let _ = reply.send(Ok(expired));
             }
             Job::Forget { now, reply } => {
@@ -197,7 +211,10 @@ impl Committer {
         if !self.unsaved.is_empty() || self.doubt.is_some() {
             self.write(&[])?;
         }
-        self.index().forget(now);
+        let levels = self.reading().forgettable(now);
+        for some in levels.chunks(SLICE) {
+            self.index().forget(some);
+        }
         self.compact()
     }
 
@@ -240,7 +257,7 @@ impl Committer {
     /// Writes parcels and all unsaved levels, in as many batches as they need.
     pub(super) fn write(&mut self, fresh: &[Fresh]) -> Result<(), StoreError> {
         let mut records: Vec<Record<'_>> = fresh.iter().map(record).collect();
-        records.extend(self.shared.index().runs(&self.unsaved));
+        records.extend(self.reading().runs(&self.unsaved));
         // Room for all of it first: a full disk is to refuse all or nothing.
         self.make_room(records.iter().map(Record::frame_len).sum())?;
         self.write_records(&records)?;
@@ -316,7 +333,7 @@ impl Committer {
             segment: previous.map_or(1, |segment| segment.number + 1),
             stamp: random_stamp(),
             batch: self.batch,
-            next_place: self.index().next_place,
+            next_place: self.reading().next_place,
             previous_end: previous.map_or(0, end_of),
         };
         let payloads = self.doubt.as_ref().map_or(&[][..], |doubt| &doubt.payloads);

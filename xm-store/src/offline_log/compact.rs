@@ -2,12 +2,13 @@
 
 use xmmep::types::{UserId, WallTime};
 
-use super::committer::Committer;
+use super::committer::{Committer, SLICE};
 use super::disk::{self, Directory};
 use super::format::{Frame, HEADER_LEN, Header, Record, scan};
 use super::index::{Location, Needed};
 use crate::error::StoreError;
 use crate::offline::Erased;
+use crate::records::Level;
 
 impl Committer {
     /// Frees the oldest segments if they are empty or more than half of the log is of no use: what is of use moves to
@@ -18,11 +19,10 @@ impl Committer {
         // What this makes is not compacted in its turn: one round at most.
         let newest = self.segments.back().map_or(0, |segment| segment.number);
         while let Some(oldest) = self.segments.front().filter(|oldest| oldest.number < newest) {
-            let needed = self.index().needed_of(oldest.number);
-            let is_empty = needed.waiting.is_empty() && needed.settled.is_empty();
-            if !is_empty && !self.is_wasteful() {
+            if self.reading().is_needed(oldest.number) && !self.is_wasteful() {
                 return Ok(());
             }
+            let needed = self.reading().needed_of(oldest.number);
             // A parcel that cannot be read keeps its segment, and those after it, where they are.
             let Some(frames) = self.read_all(&needed) else { return Ok(()) };
             self.free_oldest(&frames, &needed)?;
@@ -33,7 +33,7 @@ impl Committer {
     /// Whether more than half of the frames are of no use any more.
     fn is_wasteful(&self) -> bool {
         let used: u64 = self.segments.iter().map(|segment| segment.end - HEADER_LEN as u64).sum();
-        used > 2 * (self.index().live_bytes() + self.options.segment_bytes as u64)
+        used > 2 * (self.reading().live_bytes() + self.options.segment_bytes as u64)
     }
 
     /// Reads the parcels to move, if all of them can be read.
@@ -52,7 +52,7 @@ impl Committer {
     fn move_out(&mut self, frames: &[Vec<u8>], needed: &Needed) -> Result<(), StoreError> {
         let parsed: Vec<_> = frames.iter().filter_map(|bytes| Frame::read(bytes)).collect();
         let mut records: Vec<_> = parsed.iter().filter_map(Frame::record).collect();
-        let index = self.shared.index();
+        let index = self.shared.reading();
         records.extend(needed.settled.iter().filter_map(|(to, id)| index.settled_record(*to, *id)));
         drop(index);
         self.write_records(&records)
@@ -75,7 +75,13 @@ impl Committer {
     /// Settles as refused what waits for `user` and what of his waits for others, then rewrites the log until no segment
     /// has a body to or from him.
     pub(super) fn erase(&mut self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
-        let (to, from) = self.index().refuse_all(user, at);
+        let (to, from) = self.reading().waiting_of(user);
+        for some in [&to, &from].into_iter().flat_map(|all| all.chunks(SLICE)) {
+            let mut index = self.index();
+            for (to, id) in some {
+                index.settle(*to, *id, Level::Refused, at);
+            }
+        }
         let mut erased = Erased { to: to.len() as u64, from: from.len() as u64, quarantined: 0 };
         self.unsaved.extend(to.into_iter().chain(from));
         // What is in doubt is written again before the segments are looked at, so that none of it comes after.
@@ -88,7 +94,7 @@ impl Committer {
             }
             while let Some(oldest) = self.segments.front().filter(|oldest| oldest.number <= last) {
                 let number = oldest.number;
-                let needed = self.index().needed_of(number);
+                let needed = self.reading().needed_of(number);
                 let unreadable = || StoreError::Corrupt(format!("segment {number:016x} has a parcel nobody can read"));
                 let frames = self.read_all(&needed).ok_or_else(unreadable)?;
                 self.free_oldest(&frames, &needed)?;

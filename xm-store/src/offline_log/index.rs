@@ -1,14 +1,15 @@
 //! What is known of every parcel: place, level, where its record lies. In memory; bodies stay on disk. No file is
 //! touched here.
 //!
-//! Some 200 bytes per waiting parcel and per level remembered.
+//! Some 340 bytes per waiting parcel, fewer per level remembered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use xmmep::types::{UserId, WallTime};
 
-use super::format::{Record, SETTLED_FRAME_LEN};
+use super::format::Record;
+use super::sums::Sums;
 use crate::offline::{Appended, Expired};
 use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
 
@@ -23,6 +24,7 @@ pub(super) fn body_hash(body: &[u8]) -> [u8; 16] {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     queues: HashMap<UserId, Queue>,
+    sums: Sums,
     /// The next place to give out.
     pub(super) next_place: u64,
     /// Places from this one on are not on stable storage yet; readers do not see them.
@@ -115,16 +117,16 @@ impl Index {
         }
         let place = Place(self.next_place);
         self.next_place += 1;
-        queue.insert(place, id, parcel.sent, hash, parcel.body.len(), Location::default());
+        let waiting = Waiting { id, sent: parcel.sent, body_len: parcel.body.len() as u32, at: Location::default() };
+        queue.insert(&mut self.sums, to, place, waiting, hash);
         (Appended::Stored(place), Some(Fresh { to, place, parcel }))
     }
 
     /// Takes back what [`accept`](Self::accept) took: it could not be written. Its place stays unused.
     pub(super) fn take_back(&mut self, fresh: &Fresh) {
         if let Some(queue) = self.queues.get_mut(&fresh.to) {
-            queue.stop_waiting(fresh.place);
-            queue.received.remove(&fresh.place);
-            queue.known.remove(&ParcelId { from: fresh.parcel.from, id: fresh.parcel.id });
+            queue.stop_waiting(&mut self.sums, fresh.to, fresh.place);
+            queue.forget(&mut self.sums, ParcelId { from: fresh.parcel.from, id: fresh.parcel.id });
         }
         self.drop_if_empty(fresh.to);
     }
@@ -137,23 +139,24 @@ impl Index {
     pub(super) fn moved(&mut self, to: UserId, place: Place, at: Location) {
         let Some(queue) = self.queues.get_mut(&to) else { return };
         if let Some(waiting) = queue.waiting.get_mut(&place) {
+            self.sums.resized(waiting.at.len, at.len);
             waiting.at = at;
-            if let Some(known) = queue.known.get_mut(&waiting.id) {
-                known.segment = at.segment;
-            }
+            let id = waiting.id;
+            self.saved(to, id, at.segment);
         }
     }
 
-    /// Notes in which segment the level of a parcel is recorded now.
+    /// Notes which segment has the newest record that names a parcel now.
     pub(super) fn saved(&mut self, to: UserId, id: ParcelId, segment: u64) {
         if let Some(known) = self.queues.get_mut(&to).and_then(|queue| queue.known.get_mut(&id)) {
+            self.sums.moved((to, id), known.segment, segment);
             known.segment = segment;
         }
     }
 
     /// Raises the level of a parcel. Returns whether it rose.
     pub(super) fn settle(&mut self, to: UserId, id: ParcelId, level: Level, at: WallTime) -> bool {
-        self.queues.get_mut(&to).is_some_and(|queue| queue.raise(id, level, at))
+        self.queues.get_mut(&to).is_some_and(|queue| queue.raise(&mut self.sums, to, id, level, at))
     }
 
     /// The records that say how far these parcels have come: one for each run of places in which nothing else could rise
@@ -189,15 +192,11 @@ impl Index {
         known.map(|(to, id, known)| (to, id, known.level, known.at)).collect()
     }
 
-    /// Settles as refused all that waits for `user`, and all of his that waits for others. Returns both.
-    pub(super) fn refuse_all(&mut self, user: UserId, at: WallTime) -> (Vec<Settled>, Vec<Settled>) {
+    /// All that waits for `user`, and all of his that waits for others. Looks at everything.
+    pub(super) fn waiting_of(&self, user: UserId) -> (Vec<Settled>, Vec<Settled>) {
         let waiting = self.queues.iter().flat_map(|(to, queue)| queue.waiting.values().map(|one| (*to, one.id)));
         let his = waiting.filter(|(to, id)| *to == user || id.from == user);
-        let (to_him, from_him): (Vec<_>, Vec<_>) = his.partition(|(to, _)| *to == user);
-        for (to, id) in to_him.iter().chain(&from_him) {
-            self.settle(*to, *id, Level::Refused, at);
-        }
-        (to_him, from_him)
+        his.partition(|(to, _)| *to == user)
     }
 
     /// The record of a settled parcel; `None` if it waits or is not known.
@@ -212,17 +211,18 @@ impl Index {
             Record::Parcel { to, place, id, sent, body } => {
                 self.next_place = self.next_place.max(place.0.saturating_add(1));
                 let queue = self.queues.entry(to).or_default();
+                let waiting = Waiting { id, sent, body_len: body.len() as u32, at };
                 match queue.known.get(&id).map(|known| known.place) {
                     // It came again: after a write that failed half-way and left the first one there, or long after it was
                     // settled and forgotten. Places are never used twice, so this is no copy.
                     Some(before) if before < place => {
-                        queue.stop_waiting(before);
+                        queue.stop_waiting(&mut self.sums, to, before);
                         queue.received.remove(&before);
-                        queue.insert(place, id, sent, body_hash(body), body.len(), at);
+                        queue.insert(&mut self.sums, to, place, waiting, body_hash(body));
                     }
                     // A copy. If the parcel is settled by now, it stays settled.
                     Some(_) => self.moved(to, place, at),
-                    None => queue.insert(place, id, sent, body_hash(body), body.len(), at),
+                    None => queue.insert(&mut self.sums, to, place, waiting, body_hash(body)),
                 }
             }
             Record::Settled { to, place, id, at: when, level, hash } => {
@@ -231,11 +231,11 @@ impl Index {
                 // By id too: a parcel refused in a write that failed half-way may lie in the log at an earlier place.
                 if let Some(known) = queue.known.get(&id) {
                     let place = known.place;
-                    queue.stop_waiting(place);
+                    queue.stop_waiting(&mut self.sums, to, place);
                     queue.received.remove(&place);
                 }
-                queue.stop_waiting(place);
-                queue.known.insert(id, Known { place, level, hash, at: when, segment: at.segment });
+                queue.stop_waiting(&mut self.sums, to, place);
+                queue.learn(&mut self.sums, to, id, Known { place, level, hash, at: when, segment: at.segment });
                 if level == Level::Received {
                     queue.received.insert(place, id);
                 }
@@ -247,7 +247,7 @@ impl Index {
                 let is_known = |id: &ParcelId| queue.known.get(id).is_some_and(|known| !known.can_be_forgotten(when));
                 let rising = queue.rising((Included(first), Included(last)), level).filter(is_known);
                 for id in rising.collect::<Vec<_>>() {
-                    queue.raise(id, level, when);
+                    queue.raise(&mut self.sums, to, id, level, when);
                 }
             }
             Record::Stop => {}
@@ -300,7 +300,7 @@ impl Index {
 
     /// How many parcels wait, for all recipients together.
     pub(super) fn waiting(&self) -> u64 {
-        self.queues.values().map(|queue| queue.waiting.len() as u64).sum()
+        self.sums.waiting()
     }
 
     /// What waits for a recipient on stable storage.
@@ -318,27 +318,33 @@ impl Index {
         (known.place.0 < self.durable).then_some(known.level)
     }
 
-    /// Settles as expired at most `max` parcels taken before `before`.
+    /// Settles as expired at most `max` parcels taken before `before`, the oldest.
     pub(super) fn expire(&mut self, before: WallTime, now: WallTime, max: usize) -> Vec<Expired> {
-        let mut expired = Vec::new();
-        for (to, queue) in &self.queues {
-            let old = queue.waiting.values().filter(|waiting| waiting.sent < before);
-            let old = old.map(|waiting| Expired { to: *to, parcel: waiting.id, sent: waiting.sent });
-            expired.extend(old.take(max - expired.len()));
-        }
+        let old = self.sums.sent_before(before).filter_map(|(to, place)| {
+            let waiting = self.queues.get(&to)?.waiting.get(&place)?;
+            Some(Expired { to, parcel: waiting.id, sent: waiting.sent })
+        });
+        let expired: Vec<_> = old.take(max).collect();
         for one in &expired {
             self.settle(one.to, one.parcel, Level::Expired, now);
         }
         expired
     }
 
-    /// Forgets levels older than they must be kept.
-    pub(super) fn forget(&mut self, now: WallTime) {
-        self.queues.retain(|_, queue| {
-            queue.known.retain(|_, known| !known.can_be_forgotten(now));
-            queue.received.retain(|_, id| queue.known.contains_key(id));
-            !queue.known.is_empty()
-        });
+    /// Whose levels are older than they must be kept. Looks at everything.
+    pub(super) fn forgettable(&self, now: WallTime) -> Vec<Settled> {
+        let known = self.queues.iter().flat_map(|(to, queue)| queue.known.iter().map(|(id, known)| (*to, *id, known)));
+        known.filter(|(.., known)| known.can_be_forgotten(now)).map(|(to, id, _)| (to, id)).collect()
+    }
+
+    /// Forgets levels.
+    pub(super) fn forget(&mut self, levels: &[Settled]) {
+        for (to, id) in levels {
+            if let Some(queue) = self.queues.get_mut(to) {
+                queue.forget(&mut self.sums, *id);
+            }
+            self.drop_if_empty(*to);
+        }
     }
 
     /// Where a parcel stands that waits.
@@ -372,27 +378,50 @@ impl Index {
 
     /// Bytes of records that are still of use.
     pub(super) fn live_bytes(&self) -> u64 {
-        let live = |queue: &Queue| {
-            let waiting: u64 = queue.waiting.values().map(|waiting| u64::from(waiting.at.len)).sum();
-            waiting + (queue.known.len() - queue.waiting.len()) as u64 * SETTLED_FRAME_LEN as u64
-        };
-        self.queues.values().map(live).sum()
+        self.sums.live_bytes()
+    }
+
+    /// Whether anything still needs a segment.
+    pub(super) fn is_needed(&self, segment: u64) -> bool {
+        self.sums.is_needed(segment)
     }
 
     /// What still needs a segment.
     pub(super) fn needed_of(&self, segment: u64) -> Needed {
         let mut needed = Needed::default();
-        for (to, queue) in &self.queues {
-            for (id, known) in queue.known.iter().filter(|(_, known)| known.segment == segment) {
-                match queue.waiting.get(&known.place) {
-                    Some(waiting) => needed.waiting.push((*to, known.place, waiting.at)),
-                    None => needed.settled.push((*to, *id)),
-                }
+        for (to, id) in self.sums.candidates(segment) {
+            let Some(queue) = self.queues.get(to) else { continue };
+            let Some(known) = queue.known.get(id).filter(|known| known.segment == segment) else { continue };
+            match queue.waiting.get(&known.place) {
+                Some(waiting) => needed.waiting.push((*to, known.place, waiting.at)),
+                None => needed.settled.push((*to, *id)),
             }
         }
         // In the order of places, so that a copy reads like the original.
         needed.waiting.sort_unstable_by_key(|(_, place, _)| *place);
+        needed.waiting.dedup();
+        needed.settled.sort_unstable();
+        needed.settled.dedup();
         needed
+    }
+
+    /// Counts everything anew and compares.
+    #[cfg(test)]
+    pub(super) fn assert_sums(&self) {
+        let mut counted = Sums::default();
+        let mut needed: HashMap<u64, usize> = HashMap::new();
+        for (to, queue) in &self.queues {
+            for (id, known) in &queue.known {
+                counted.learnt((*to, *id), known.segment);
+                *needed.entry(known.segment).or_default() += 1;
+            }
+            queue.waiting.iter().for_each(|(place, one)| counted.waits(one.sent, *to, *place, one.at.len));
+        }
+        assert_eq!(self.sums, counted);
+        for (segment, count) in needed {
+            let found = self.needed_of(segment);
+            assert_eq!(found.waiting.len() + found.settled.len(), count, "segment {segment}");
+        }
     }
 
     fn drop_if_empty(&mut self, user: UserId) {
@@ -406,11 +435,11 @@ impl Index {
 type Places = (std::ops::Bound<Place>, std::ops::Bound<Place>);
 
 impl Queue {
-    fn raise(&mut self, id: ParcelId, level: Level, at: WallTime) -> bool {
+    fn raise(&mut self, sums: &mut Sums, to: UserId, id: ParcelId, level: Level, at: WallTime) -> bool {
         let Some(known) = self.known.get_mut(&id).filter(|known| known.level.rises_to(level)) else { return false };
         (known.level, known.at) = (level, at);
         let place = known.place;
-        self.stop_waiting(place);
+        self.stop_waiting(sums, to, place);
         if level == Level::Received {
             self.received.insert(place, id);
         } else {
@@ -427,15 +456,33 @@ impl Queue {
         waiting.chain(received.filter(move |_| Level::Received.rises_to(level)))
     }
 
-    fn insert(&mut self, place: Place, id: ParcelId, sent: WallTime, hash: [u8; 16], len: usize, at: Location) {
-        self.known.insert(id, Known { place, level: Level::Stored, hash, at: sent, segment: at.segment });
-        self.waiting.insert(place, Waiting { id, sent, body_len: len as u32, at });
-        self.bytes += len as u64;
+    fn insert(&mut self, sums: &mut Sums, to: UserId, place: Place, waiting: Waiting, hash: [u8; 16]) {
+        let Waiting { id, sent, body_len, at } = waiting;
+        // Only a damaged log has two parcels at one place.
+        self.stop_waiting(sums, to, place);
+        self.learn(sums, to, id, Known { place, level: Level::Stored, hash, at: sent, segment: at.segment });
+        self.waiting.insert(place, waiting);
+        sums.waits(sent, to, place, at.len);
+        self.bytes += u64::from(body_len);
         *self.from_sender.entry(id.from).or_default() += 1;
     }
 
-    fn stop_waiting(&mut self, place: Place) {
+    fn learn(&mut self, sums: &mut Sums, to: UserId, id: ParcelId, known: Known) {
+        match self.known.insert(id, known) {
+            Some(before) => sums.moved((to, id), before.segment, known.segment),
+            None => sums.learnt((to, id), known.segment),
+        }
+    }
+
+    fn forget(&mut self, sums: &mut Sums, id: ParcelId) {
+        let Some(known) = self.known.remove(&id) else { return };
+        self.received.remove(&known.place);
+        sums.forgotten(known.segment);
+    }
+
+    fn stop_waiting(&mut self, sums: &mut Sums, to: UserId, place: Place) {
         let Some(waiting) = self.waiting.remove(&place) else { return };
+        sums.waits_no_more(waiting.sent, to, place, waiting.at.len);
         self.bytes -= u64::from(waiting.body_len);
         if let Some(count) = self.from_sender.get_mut(&waiting.id.from) {
             *count -= 1;

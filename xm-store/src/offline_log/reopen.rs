@@ -68,10 +68,12 @@ impl Committer {
         *self.shared.files() = recovered.segments.iter().map(|one| (one.number, one.file.clone())).collect();
         let mut index = self.shared.index();
         let raised = index.levels(&self.unsaved);
-        *index = recovered.index;
+        let outdated = std::mem::replace(&mut *index, recovered.index);
         let kept = raised.into_iter().filter(|(to, id, level, at)| index.settle(*to, *id, *level, *at));
         self.unsaved = kept.map(|(to, id, ..)| (to, id)).collect::<BTreeSet<_>>();
         drop(index);
+        // Not while others wait for it: that takes as long as a walk through all of it.
+        drop(outdated);
         self.segments = VecDeque::from(recovered.segments);
         self.batch = recovered.batch;
         self.is_open = false;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use xmmep::types::UserId;
 
@@ -15,7 +15,8 @@ use crate::records::{Parcel, Place};
 
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    index: Mutex<Index>,
+    /// Callers read it on the threads of the runtime, so whoever changes it does so in small pieces.
+    index: RwLock<Index>,
     /// Segments to read from, by number.
     files: RwLock<Files>,
     /// Why the log has stopped, while it has.
@@ -26,14 +27,20 @@ pub(super) struct Shared {
 type Files = BTreeMap<u64, Arc<File>>;
 
 impl Shared {
-    /// The index, whatever state the log is in: for the thread that writes.
-    pub(super) fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The index, whatever state the log is in. Only the thread that writes changes it.
+    pub(super) fn index(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same to look at. For the thread that writes a look may take its time: as long as it looks, nobody waits to write,
+    /// so other readers come and go.
+    pub(super) fn reading(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index of a log that works. Checked while it is locked: a log that stops says so before it changes the index.
-    pub(super) fn running(&self) -> Result<MutexGuard<'_, Index>, StoreError> {
-        let index = self.index();
+    pub(super) fn running(&self) -> Result<RwLockReadGuard<'_, Index>, StoreError> {
+        let index = self.reading();
         self.check_running().map(|()| index)
     }
 
@@ -73,7 +80,7 @@ impl Shared {
                     parcels.push((*place, parcel));
                     break;
                 }
-                match self.index().location(to, *place) {
+                match self.reading().location(to, *place) {
                     // A compaction has moved it since.
                     Some(now) if now != at => at = now,
                     Some(_) => {

@@ -339,6 +339,7 @@ fn space_is_freed_and_nothing_that_waits_is_lost() {
             log.forget(WallTime((round + 2) * week + 1)).await.unwrap();
         }
         assert_eq!(numbers(&waiting(&log).await), [1, 2, 3, 4, 5]);
+        log.shared.reading().assert_sums();
     });
     let size = || -> u64 {
         let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
@@ -400,6 +401,7 @@ fn a_full_disk_refuses_appends_and_nothing_else_and_passes() {
             assert_eq!(log.level(BOB, id(&parcel(10))).await.unwrap(), None);
             assert_eq!(log.summary(BOB).await.unwrap().messages, 3 + round, "reading goes on");
             assert_eq!(waiting(&log).await.len() as u64, 3 + round);
+            log.shared.reading().assert_sums();
             set_full(false);
             append(&log, 100 + round..101 + round).await;
         }

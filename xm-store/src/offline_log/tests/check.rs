@@ -286,7 +286,8 @@ fn a_copy_of_a_log_in_use_has_all_that_was_stored_before() {
     let directory = scratch();
     let quotas = Quotas { messages: 100_000, bytes: 100_000_000, messages_per_sender: 100_000 };
     let log = OfflineLog::open(directory.path(), Options { quotas, ..small() }).unwrap();
-    let (tell, heard) = std::sync::mpsc::channel();
+    // So many in one round: else the log grows faster than it is copied.
+    let (tell, heard) = std::sync::mpsc::sync_channel(1_000);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             block_on(async {

@@ -241,6 +241,7 @@ fn a_parcel_left_over_from_a_failed_write_does_not_come_back_once_the_same_one_i
         .replay(&format::Record::Run { to: BOB, first: Place(3), last: Place(3), at: AT, level: Level::Read }, at(200));
     assert_eq!(index.waiting(), 0);
     assert_eq!(index.next_place, 4);
+    index.assert_sums();
 }
 
 /// Draws numbers; the same for the same seed.
@@ -318,6 +319,7 @@ fn whatever_is_confirmed_in_whatever_order_a_start_finds_what_the_reference_has(
                 }
                 for second in 1..40 {
                     step(&mut draw, start.0 + second * 1_000, &log, &model).await;
+                    log.shared.reading().assert_sums();
                 }
             });
         }

@@ -51,6 +51,7 @@ fn after_an_erasure_no_segment_has_a_body_to_or_from_the_user() {
         assert_eq!(log.level(EVE, refused).await.unwrap(), Some(Level::Refused), "its sender can ask");
         assert_eq!(log.erase(EVE, AT).await.unwrap(), Erased::default(), "once is enough");
         store(&log, 300..301).await;
+        log.shared.reading().assert_sums();
     });
     drop(log);
     let log = OfflineLog::open(directory.path(), Options { quotas, ..small() }).unwrap();

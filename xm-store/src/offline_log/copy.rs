@@ -85,7 +85,7 @@ fn forget_before(first: u64, to: &Path, copied: &mut BTreeMap<u64, u64>) -> Resu
 /// Copies a segment; `None` if it has been deleted.
 fn copy_segment(from: &Path, to: &Path, number: u64, is_open: bool) -> Result<Option<u64>, OpenError> {
     let path = disk::segment_path(from, number);
-    let bytes = match read_segment(&path, number, is_open) {
+    let bytes = match read_segment(&path, number, is_open, read_backwards) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreachable(&path, &error)),
@@ -102,24 +102,42 @@ fn copy_segment(from: &Path, to: &Path, number: u64, is_open: bool) -> Result<Op
     Ok(Some(used as u64))
 }
 
-/// The bytes of a segment. Those of the open one are read again while they look as if they changed meanwhile; what stays
-/// damaged is damaged.
-fn read_segment(path: &Path, number: u64, is_open: bool) -> io::Result<Vec<u8>> {
-    let mut bytes = read_backwards(&File::open(path)?)?;
+/// The bytes of a segment, read with `read`. Those of the open one are read again while they look as if they changed
+/// meanwhile; what stays damaged is damaged.
+pub(super) fn read_segment(
+    path: &Path,
+    number: u64,
+    is_open: bool,
+    read: impl Fn(&File) -> io::Result<Vec<u8>>,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = read(&File::open(path)?);
     for _ in 1..READS {
-        let found =
-            Found { number, path: path.to_owned(), header: Header::decode(&bytes), promised_end: None, is_last: true };
-        if !is_open || judge(&found, &bytes, 0).damage.is_empty() {
+        let changes = match &bytes {
+            Ok(bytes) => is_open && is_damaged(path, number, bytes),
+            // It got shorter: a segment that is full gives back what it took in advance, once the next one has its name.
+            Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+        };
+        if !changes {
             break;
         }
-        bytes = read_backwards(&File::open(path)?)?;
+        bytes = read(&File::open(path)?);
     }
-    Ok(bytes)
+    bytes
+}
+
+fn is_damaged(path: &Path, number: u64, bytes: &[u8]) -> bool {
+    let header = Header::decode(bytes);
+    let found = Found { number, path: path.to_owned(), header, promised_end: None, is_last: true };
+    !judge(&found, bytes, 0).damage.is_empty()
 }
 
 /// From the end to the beginning: see the top.
 fn read_backwards(file: &File) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+    read_backwards_from(file, file.metadata()?.len())
+}
+
+pub(super) fn read_backwards_from(file: &File, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(end).map_err(io::Error::other)?];
     let mut end = bytes.len();
     while end > 0 {
         let start = end.saturating_sub(CHUNK);

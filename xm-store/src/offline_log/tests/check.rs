@@ -327,6 +327,24 @@ fn a_copy_of_a_log_in_use_has_all_that_was_stored_before() {
 }
 
 #[test]
+fn a_segment_that_gives_its_space_back_while_it_is_copied_is_read_again() {
+    let directory = closed();
+    let path = disk::segment_path(directory.path(), 1);
+    let used = std::fs::read(&path).unwrap();
+    let reads = std::cell::Cell::new(0);
+    let trimmed_meanwhile = |file: &File| {
+        let end = if reads.replace(reads.get() + 1) == 0 { 8 * 1024 } else { file.metadata()?.len() };
+        copy::read_backwards_from(file, end)
+    };
+    assert_eq!(copy::read_segment(&path, 1, false, trimmed_meanwhile).unwrap(), used);
+    assert_eq!(reads.get(), 2);
+    // What stays too short is an error, not waited for.
+    let always = |file: &File| copy::read_backwards_from(file, 8 * 1024);
+    let error = copy::read_segment(&path, 1, false, always).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
 fn a_copy_goes_to_its_owner_alone_and_not_over_another_log() {
     let directory = closed();
     let to = scratch();

@@ -204,8 +204,9 @@ async fn connections_that_never_answer_again_are_given_up(server: &'static Serve
         let silence = Fault::Answer(Vec::new());
         behind.proxy.when(|request| request.kind == Kind::Run && request.sql.starts_with("INSERT"), silence);
         let call = in_time("writing", behind.store.register(form(number, &format!("Ann{number}")), at(0))).await;
-        assert!(call.as_ref().is_err_and(is_passing), "{number}: {call:?}");
-        behind.proxy.disarm();
+        // A second try of the store's own may have gone through.
+        assert!(call.as_ref().err().is_none_or(is_passing), "{number}: {call:?}");
+        assert!(behind.proxy.disarm(), "{number}: it did not strike");
         // Until the next try makes sense.
         again("reading", || async { behind.store.by_name(&name("Ann")).await }).await;
     }

@@ -26,6 +26,11 @@ pub struct SchemaStatus {
 
 /// Makes the database if it is missing and brings it to the newest schema.
 pub(super) async fn bring_up<M: Steps>(address: &Address) -> Result<(), OpenError> {
+    bring_to::<M>(address, None).await
+}
+
+/// The same; with a number, by at most so many steps.
+pub(super) async fn bring_to<M: Steps>(address: &Address, steps: Option<u32>) -> Result<(), OpenError> {
     if let Address::Sqlite(path) = address {
         // Looked at before a byte or a mode is changed of what may be another program's.
         look::<M>(path, address).await?;
@@ -40,7 +45,7 @@ pub(super) async fn bring_up<M: Steps>(address: &Address) -> Result<(), OpenErro
         opened => opened,
     }
     .map_err(failed)?;
-    let mut result = migrate::<M>(&pool, address).await;
+    let mut result = migrate::<M>(&pool, address, steps).await;
     if result.is_ok() && matches!(address, Address::Sqlite(_)) {
         // Whether the last run ended well is not known.
         result = pool.write_back().await.map(|_| ()).map_err(failed);
@@ -85,7 +90,7 @@ pub(super) fn known<M: Steps>() -> Vec<String> {
 }
 
 /// All steps in one transaction where the engine can do that, and one process at a time in any case.
-async fn migrate<M: Steps>(pool: &Pool, address: &Address) -> Result<(), OpenError> {
+async fn migrate<M: Steps>(pool: &Pool, address: &Address, steps: Option<u32>) -> Result<(), OpenError> {
     let failed = |error: DbErr| open_error(address.shown(), &error);
     let known = known::<M>();
     let options =
@@ -100,7 +105,7 @@ async fn migrate<M: Steps>(pool: &Pool, address: &Address) -> Result<(), OpenErr
     }
     // Another process may have been faster.
     applied::<M>(&txn, address).await?;
-    let result = M::up(&txn, None).await;
+    let result = M::up(&txn, steps).await;
     unlock(&txn).await;
     result.map_err(failed)?;
     txn.commit().await.map_err(failed)

@@ -166,6 +166,21 @@ impl Schema {
         };
         panics::caught_opening(&address, Box::pin(migrate)).await
     }
+
+    /// Makes only the next `steps` steps of the database at `url`, so that it is as an older version left it. For tests of
+    /// upgrades.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    #[cfg(feature = "testing")]
+    pub async fn migrate_by(self, url: &str, steps: u32) -> Result<(), OpenError> {
+        let address = Address::parse(url)?;
+        match self {
+            Self::Router => migrate::bring_to::<migration::Router>(&address, Some(steps)).await,
+            Self::Presence => migrate::bring_to::<migration::Presence>(&address, Some(steps)).await,
+            Self::Register => migrate::bring_to::<migration::Register>(&address, Some(steps)).await,
+        }
+    }
 }
 
 /// What all opened databases can say and do.

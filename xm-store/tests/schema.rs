@@ -1,5 +1,5 @@
-//! The schema that the databases really have: published steps never change it, older databases are brought to it with what
-//! they hold.
+//! The schema that the databases really have: `docs/DATABASE.md` describes exactly it, published steps never change it, older
+//! databases are brought to it with what they hold.
 #![cfg(all(unix, feature = "testing", feature = "sql"))]
 #![allow(unreachable_pub, missing_docs, reason = "a test has no users")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -7,6 +7,8 @@
 mod common;
 #[path = "schema/facts.rs"]
 mod facts;
+#[path = "schema/page.rs"]
+mod page;
 #[path = "schema/upgrade.rs"]
 mod upgrade;
 

@@ -64,6 +64,10 @@ impl Opened {
         let data = DataDir::open(&config.data_dir).map_err(|error| error.to_string())?;
         let databases = Databases::find(config, data.path())?;
         let evidence = stores::evidence(&data, &databases).await.map_err(|error| error.to_string())?;
+        if evidence.made.is_none() {
+            // Opening would make the databases.
+            return Err(format!("nobody has registered here yet, so there is no user {:?}; see --data", name.as_str()));
+        }
         let kept = Kept::open(&data, config, &databases, &evidence).await.map_err(|error| error.to_string())?;
         let placement = kept.placements.by_name(name).await.map_err(|error| error.to_string())?;
         let Some(placement) = placement else {

@@ -307,6 +307,8 @@ impl Task {
         if let Err(Undone::Before(StoreError::Unavailable(_))) = &result
             && !self.health.is_away()
         {
+            // Others in the pool are likely to be gone with it.
+            self.drop_connections().await;
             result = self.bounded(group).await;
         }
         match &result {

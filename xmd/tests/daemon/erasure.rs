@@ -123,6 +123,11 @@ fn a_running_server_an_unknown_and_an_impossible_name_are_refused() {
     running.stop("-TERM");
     let (code, words) = said(&place, &["user", "export", "nobody"]);
     assert_eq!((code, words.contains("there is no user \"nobody\"")), (1, true), "{words}");
+    let empty = tempfile::tempdir().unwrap();
+    let nowhere = output(&["user", "export", "ann", "--data", empty.path().to_str().unwrap()]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(text(&nowhere.stderr).contains("nobody has registered here yet"), "{}", text(&nowhere.stderr));
+    assert!(!empty.path().join("RouterDB.db").exists(), "asking makes no database");
     let (code, words) = said(&place, &["user", "erase", "a\u{202e}b", "--yes"]);
     assert_eq!((code, words.contains("is no user name")), (2, true), "{words}");
 }

@@ -7,11 +7,15 @@
 //! For system calls: `strace -f -c target/release/deps/offline_log-… append-64`.
 
 use std::ops::Range;
+#[path = "common/cost.rs"]
+mod cost;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use cost::Cost;
 use tokio::task::JoinSet;
 use xm_store::Offline;
 use xm_store::offline::Appended;
@@ -32,7 +36,7 @@ fn main() {
     for (name, in_flight, count) in [("append-1", 1, 2_000), ("append-64", 64, 40_000), ("append-512", 512, 100_000)] {
         if wanted(name) {
             let (log, _directory) = open(name);
-            let cost = Cost::start();
+            let cost = Cost::start(Vec::new());
             runtime.block_on(append(&log, in_flight, 0..count));
             cost.print(name, count);
         }
@@ -41,7 +45,7 @@ fn main() {
         if wanted(name) {
             let (log, _directory) = open(name);
             runtime.block_on(append(&log, 512, 0..20_000));
-            let cost = Cost::start();
+            let cost = Cost::start(Vec::new());
             runtime.block_on(confirm(&log, calls_of, 20_000));
             // Dropping it flushes what is left.
             drop(log);
@@ -51,7 +55,7 @@ fn main() {
     if wanted("page") {
         let (log, _directory) = open("page");
         runtime.block_on(append(&log, 512, 0..20_000));
-        let cost = Cost::start();
+        let cost = Cost::start(Vec::new());
         let pages = runtime.block_on(pages(&log, 20_000));
         cost.print("page (64 messages)", pages);
     }
@@ -59,7 +63,7 @@ fn main() {
         let (log, directory) = open("open");
         runtime.block_on(append(&log, 512, 0..100_000));
         drop(log);
-        let cost = Cost::start();
+        let cost = Cost::start(Vec::new());
         let log = OfflineLog::open(directory.path(), options()).expect("the log opens");
         assert_eq!(log.recovery().waiting, 100_000);
         cost.print("open (per message)", 100_000);
@@ -197,51 +201,4 @@ async fn beside<T>(log: &Arc<OfflineLog>, name: &str, work: impl Future<Output =
     reader.abort();
     let longest = longest.load(Ordering::Relaxed) as f64 / 1e3;
     println!("{name:<20} {:>9.1} ms, a reader waited for up to {longest:>5.1} ms", took.as_secs_f64() * 1e3);
-}
-
-/// Time, CPU time and bytes handed to the system since the start.
-struct Cost {
-    start: Instant,
-    cpu: f64,
-    written: u64,
-}
-
-impl Cost {
-    fn start() -> Self {
-        Self { start: Instant::now(), cpu: cpu_seconds(), written: bytes_written() }
-    }
-
-    #[expect(clippy::print_stdout, reason = "a benchmark prints")]
-    fn print(self, name: &str, count: usize) {
-        let (seconds, cpu) = (self.start.elapsed().as_secs_f64(), cpu_seconds() - self.cpu);
-        let (each, written) = (count as f64, bytes_written() - self.written);
-        println!(
-            "{name:<20} {:>9.0} /s  {:>7.1} us CPU each  {:>7.1} bytes written each  ({count} in {seconds:.2} s)",
-            each / seconds,
-            cpu * 1e6 / each,
-            written as f64 / each,
-        );
-    }
-}
-
-/// User and system time of the process, where the system says: fields 14 and 15 of its `stat`, in hundredths.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-/// Resident memory, where the system says.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|size| size.trim().trim_end_matches(" kB").parse().ok()).map_or(0, |kib: u64| kib * 1024)
-}
-
-/// Bytes handed to write calls, where the system says.
-fn bytes_written() -> u64 {
-    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
-    let line = io.lines().find_map(|line| line.strip_prefix("wchar: "));
-    line.and_then(|number| number.parse().ok()).unwrap_or(0)
 }

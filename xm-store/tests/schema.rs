@@ -9,6 +9,8 @@ mod common;
 mod facts;
 #[path = "schema/page.rs"]
 mod page;
+#[path = "common/people.rs"]
+mod people;
 #[path = "schema/upgrade.rs"]
 mod upgrade;
 

@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use sea_orm::ConnectionTrait;
-use xm_store::sql::{Schema, open_presence, open_register, open_router};
+use xm_store::sql::Schema;
+use xm_store::{Accounts, Contacts};
+use xmmep::name::UserName;
+use xmmep::types::{RosterVersion, UserId};
 
 use super::common::servers::{Server, mariadb, postgres};
 use super::facts::{Column, Index, Table, facts};
+use super::people::Stores;
 use super::{Engine, SCHEMAS, bless, steps};
 
 /// The page is written by parallel tests.
@@ -260,22 +264,26 @@ async fn privileges_of_the_page_suffice(server: Option<&'static Server>, engine:
         assert!(refused.is_err(), "{database}: who serves may not change the schema");
         schema.migrate(&url(server, "xmd_owner", database)).await.unwrap_or_else(|error| panic!("{database}: {error}"));
     }
-    open_router(&url(server, "xmd", "RouterDB")).await.expect("RouterDB opens").close().await;
-    open_register(&url(server, "xmd", "RegisterDB")).await.expect("RegisterDB opens").close().await;
-    let presence =
-        open_presence(&url(server, "xmd", "PresenceDB_C1P1")).await.expect("PresenceDB opens, its index is filled");
-    let parcel = xm_store::records::Parcel {
-        from: xmmep::types::UserId(1),
-        id: xm_store::testing::msg_id(1),
-        sent: xm_store::testing::NOW,
-        body: b"hello".to_vec(),
-    };
-    // Counts up, which on PostgreSQL is a right of its own.
-    let appended = xm_store::Offline::append(&presence, xmmep::types::UserId(2), vec![parcel]).await;
-    assert!(matches!(appended.as_deref(), Ok([xm_store::offline::Appended::Stored(_)])), "{appended:?}");
-    presence.close().await;
+    served(server, 1).await;
     let intruder = sea_orm::Database::connect(url(server, "xmd", "RouterDB")).await.expect("it connects");
     assert!(intruder.execute_unprepared("DROP TABLE requests").await.is_err(), "who serves may not drop tables");
+    administer(server, &format!("{engine} after going back"));
+    let (user, roster) = served(server, 2).await;
+    assert!(user.0 >= 2_000_000 && roster.0 > 1_000_000, "{user}, {roster:?}: given out again");
+}
+
+/// Does something of each kind as the user who serves. Returns a new user's id, and the version of an old one's buddy list.
+async fn served(server: &Server, number: u32) -> (UserId, RosterVersion) {
+    let [router, presence, register] =
+        ["RouterDB", "PresenceDB_C1P1", "RegisterDB"].map(|database| url(server, "xmd", database));
+    let stores = Stores::open(&router, &presence, &register).await;
+    let person = stores.enrol(number).await;
+    // Counts up, too.
+    stores.send(&person, &person, 1).await;
+    let first = stores.presence.by_name(&UserName::new("user1").expect("a name")).await.expect("it reads");
+    let version = stores.presence.load(first.expect("enrolled first").user).await.expect("it loads").version;
+    stores.close().await;
+    (person.user, version)
 }
 
 #[tokio::test(flavor = "multi_thread")]

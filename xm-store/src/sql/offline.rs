@@ -208,10 +208,11 @@ fn stretch(after: i64) -> Condition {
     Condition::all().add(Column::Place.gt(after)).add(Column::Place.lte(after.saturating_add(STRETCH)))
 }
 
-/// The highest place that is taken.
-async fn last_place(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    let last = Entity::find().select_only().expr(Column::Place.max()).into_tuple::<Option<i64>>().one(db).await?;
-    Ok(last.flatten().unwrap_or(0))
+/// The place before the first that is taken, and the last.
+async fn ends(db: &impl ConnectionTrait) -> Result<(i64, i64), StoreError> {
+    let ends = Entity::find().select_only().expr(Column::Place.min()).expr(Column::Place.max());
+    let (first, last) = ends.into_tuple::<(Option<i64>, Option<i64>)>().one(db).await?.unwrap_or_default();
+    Ok((first.map_or(0, |first| first.saturating_sub(1)), last.unwrap_or(0)))
 }
 
 /// Settles what waits and meets `which` as refused. Returns how many.
@@ -314,8 +315,8 @@ impl Offline for SqlPresence {
         messages_max: usize,
     ) -> Result<Vec<(UserId, Place, Parcel)>, StoreError> {
         let reader = &self.database.reader().await?;
-        let mut from_place = after.map_or(0, |(_, place)| i64::try_from(place.0).unwrap_or(i64::MAX));
-        let last = last_place(reader).await?;
+        let (first, last) = ends(reader).await?;
+        let mut from_place = after.map_or(first, |(_, place)| i64::try_from(place.0).unwrap_or(i64::MAX));
         let mut sent = Vec::new();
         while from_place < last && sent.len() < messages_max {
             let stretch = stretch(from_place);
@@ -341,8 +342,7 @@ impl Offline for SqlPresence {
     async fn erase(&self, user: UserId, at: WallTime) -> Result<Erased, StoreError> {
         let mine = Condition::all().add(Column::Recipient.eq(signed(user.0)));
         let to = self.database.write((mine, at), |txn, (mine, at)| Box::pin(refuse(txn, mine.clone(), *at))).await?;
-        let last = last_place(&self.database.reader().await?).await?;
-        let (mut after, mut from) = (0, 0);
+        let ((mut after, last), mut from) = (ends(&self.database.reader().await?).await?, 0);
         while after < last {
             let sent = stretch(after).add(Column::Sender.eq(signed(user.0)));
             from += self.database.write((sent, at), |txn, (sent, at)| Box::pin(refuse(txn, sent.clone(), *at))).await?;

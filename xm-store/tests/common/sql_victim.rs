@@ -121,7 +121,11 @@ async fn write(store: &SqlPresence, number: u64) {
             Err(StoreError::Stopped(_)) => journal("refused:stopped", number),
             Err(StoreError::Unavailable(_)) => journal("refused:unavailable", number),
             Err(StoreError::Busy(_)) => journal("refused:busy", number),
-            Err(error) => panic!("{number}: {error}"),
+            // Of a dead disk SQLite says many things.
+            Err(error) => {
+                eprintln!("{number}: {error}");
+                journal("refused:otherwise", number);
+            }
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -154,3 +154,24 @@ fn who_comes_while_the_database_is_away_is_let_in_as_soon_as_it_is_back() {
     let answer = world.ask_now(p, &login);
     assert_eq!(answer.header.code, LoginRes1::CODE);
 }
+
+#[test]
+fn a_user_who_leaves_memory_during_a_change_comes_back_with_it() {
+    let (mut world, ann, bob_client) = friends(6);
+    let (a, b) = (world.ready_probe_as(ann), world.ready_probe_as(bob_client));
+    let (ann, bob) = (world.client(ann).user, world.client(bob_client).user);
+    world.database(0).stop();
+    let asked = world.ask(a, &BuddyBlockedNotify { user: bob });
+    world.run(ms(100));
+    world.drop_probe(b);
+    world.run(secs(100));
+    assert_eq!((world.sessions(0), world.presence(0).unwrap().users_in_memory()), (1, 1), "Bob has left");
+    world.database(0).resume();
+    world.run(secs(1));
+    let answer = world.probe(a).answer(asked).expect("it is answered");
+    assert_eq!(answer.message::<RosterOpRes>().unwrap().result, ResultCode::SUCCESS);
+    let b = world.ready_probe_as(bob_client);
+    world.tell(b, &text(ann, 2, "do you hear me?"));
+    world.run(secs(1));
+    assert_eq!((ticks(&world, b, 2), heard(&world, a)), (vec![refused(ResultCode::BLOCKED)], vec![]));
+}

@@ -4,6 +4,7 @@
 //! by side in one of them, a row in `search_pairs`. A pair names candidates; what is found is decided by the texts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -26,10 +27,12 @@ pub(super) const VERSION: i16 = 1;
 const BATCH: u64 = 1_000;
 /// Where even this is too much for one change, something else is wrong.
 const BATCH_MIN: u64 = 32;
-/// How often a batch may lose against another process that fills.
-const IN_VAIN_MAX: u32 = 1_000;
-/// Before the next try. Longer than the database counts as away after a failure.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(1_100);
+/// How often a batch may fail while nobody else gets on with it either.
+const IN_VAIN_MAX: u32 = 5;
+/// Before the next try after another process was faster.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Before the next try after an outage: longer than the database counts as away.
+const PAUSE_AWAY: Duration = Duration::from_millis(1_100);
 /// Rows in one insert. A power of two, as are all that are smaller: statements are cached by their text.
 const ROWS_MAX: usize = 1_024;
 
@@ -133,14 +136,17 @@ where
 /// Puts every account into the index that is not in it yet: after the step of the schema that made it. May be cut short at
 /// any point; the next call goes on from there.
 pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
-    let (mut size, mut in_vain) = (BATCH, 0);
+    let (mut size, mut in_vain, mut reached) = (BATCH, 0, i64::MIN);
     loop {
         let fill = search_fill::Entity::find_by_id(VERSION).one(&database.reader().await?).await?;
-        if fill.is_some_and(|fill| fill.done != 0) {
+        if fill.as_ref().is_some_and(|fill| fill.done != 0) {
             return Ok(());
         }
+        if let Some(fill) = fill.filter(|fill| fill.last_user > reached) {
+            (reached, in_vain) = (fill.last_user, 0);
+        }
         match database.write(size, |txn, size| Box::pin(fill_batch(txn, *size))).await {
-            Ok(()) => in_vain = 0,
+            Ok(()) => {}
             // Another process fills, too, and was faster: what it did need not be done again.
             Err(StoreError::Conflict(_) | StoreError::Busy(_)) if in_vain < IN_VAIN_MAX => {
                 in_vain += 1;
@@ -149,7 +155,7 @@ pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
             // Too much for one change on this machine.
             Err(StoreError::Unavailable(_)) if size > BATCH_MIN => {
                 size /= 2;
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(PAUSE_AWAY).await;
             }
             Err(error) => return Err(error),
         }

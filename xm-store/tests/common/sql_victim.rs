@@ -122,10 +122,7 @@ async fn write(store: &SqlPresence, number: u64) {
             Err(StoreError::Unavailable(_)) => journal("refused:unavailable", number),
             Err(StoreError::Busy(_)) => journal("refused:busy", number),
             // Of a dead disk SQLite says many things.
-            Err(error) => {
-                eprintln!("{number}: {error}");
-                journal("refused:otherwise", number);
-            }
+            Err(_) => journal("refused:otherwise", number),
         }
         tokio::time::sleep(RETRY).await;
     }

@@ -1,7 +1,7 @@
 //! One database in use: who may read and write when, and for how long. What the statements say is in the trait files, how
 //! connections are made in `connect.rs`, how changes are made in `writer.rs`.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +15,12 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::connect::{Pool, Use, WAIT_MAX};
 use super::failure::{Failure, is_none_free, open_error};
+use super::fence::Fence;
 use super::health::{Health, Stats};
 use super::migration::Steps;
 use super::panics::{caught, check};
 use super::writer::{Work, Writer};
-use super::{migrate, panics, settings};
+use super::{fence, migrate, panics, settings};
 use crate::error::{OpenError, StoreError};
 
 /// Connections that read, and reads under way. SQLite gives each a thread; more would only queue for the disk.
@@ -42,6 +43,7 @@ pub(super) struct Database {
     write: Arc<Pool>,
     writer: Writer,
     health: Arc<Health>,
+    fence: Arc<OnceLock<Fence>>,
     /// Settings of the server under which a commit that returned can be lost.
     warnings: Vec<String>,
 }
@@ -62,7 +64,8 @@ impl Database {
         let settings = async { settings::unsafe_ones(&read.get()).await.map_err(failed) };
         let warnings = migrate::in_time(address, settings).await?;
         let health = Arc::new(Health::default());
-        let writer = Writer::start(write.clone(), read.clone(), health.clone());
+        let fence = Arc::new(OnceLock::new());
+        let writer = Writer::start(write.clone(), read.clone(), health.clone(), fence.clone());
         Ok(Self {
             read,
             reads: Semaphore::new(READS_MAX),
@@ -70,6 +73,7 @@ impl Database {
             write,
             writer,
             health,
+            fence,
             warnings,
         })
     }
@@ -141,6 +145,22 @@ impl Database {
     /// Settings of the server under which a commit that returned can be lost; empty is good.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// From now on changes are made only as long as nobody else takes over.
+    pub(super) async fn fence(&self) -> Result<(), StoreError> {
+        let epoch = fence::epoch(&self.reader().await?).await?;
+        self.fence.get_or_init(|| Fence::at(epoch));
+        Ok(())
+    }
+
+    /// Takes over under this owner epoch: see [`fence::take_over`].
+    pub(super) async fn take_over(&self, epoch: i64) -> Result<(), StoreError> {
+        self.write(epoch, |txn, epoch| Box::pin(fence::take_over(txn, *epoch))).await?;
+        if let Some(fence) = self.fence.get() {
+            fence.raise(epoch);
+        }
+        Ok(())
     }
 
     /// See [`Health::readable`].

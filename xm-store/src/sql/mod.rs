@@ -3,7 +3,7 @@
 //! | database | opened by | tables |
 //! |---|---|---|
 //! | RouterDB | [`open_router`] | `placements`, `requests` |
-//! | PresenceDB, one per identity | [`open_presence`] | `accounts`, `searchables`, `search_pairs`, `search_fills`, `rosters`, `roster_groups`, `relations`, `blocks`, `parcels` |
+//! | PresenceDB, one per identity | [`open_presence`] | `accounts`, `searchables`, `search_pairs`, `search_fills`, `rosters`, `roster_groups`, `relations`, `blocks`, `parcels`, `owners` |
 //! | RegisterDB | [`open_register`] | `mails` |
 //!
 //! `docs/DATABASE.md` describes every column.
@@ -43,6 +43,7 @@ mod database;
 mod decode;
 mod entity;
 mod failure;
+mod fence;
 mod health;
 mod mail_queue;
 mod migrate;
@@ -103,7 +104,11 @@ pub async fn open_router(url: &str) -> Result<SqlPlacements, OpenError> {
 /// See [`OpenError`].
 pub async fn open_presence(url: &str) -> Result<SqlPresence, OpenError> {
     let database = Database::open::<migration::Presence>(url).await?;
-    search_index::fill(&database).await.map_err(|error| match error {
+    let ready = async {
+        database.fence().await?;
+        search_index::fill(&database).await
+    };
+    ready.await.map_err(|error| match error {
         StoreError::Corrupt(why) => OpenError::Foreign { path: shown(url), why },
         error => OpenError::Unreachable { path: shown(url), why: error.to_string() },
     })?;
@@ -216,6 +221,21 @@ impl SqlPresence {
     #[must_use]
     pub fn with_quotas(self, quotas: Quotas) -> Self {
         Self { quotas, ..self }
+    }
+
+    /// Takes this identity over: from now on whoever acts under a lower owner epoch is refused with
+    /// [`StoreError::Fenced`], inside the transaction, so that nothing of theirs is committed and answered any more. To be
+    /// called before any other change. Repeating it changes nothing.
+    ///
+    /// A store acts under the epoch that the database had when it was opened: one that was opened before somebody else
+    /// took over is fenced, one that is opened afterwards is not. Whether it may open the database is not known here.
+    ///
+    /// # Errors
+    /// `Fenced` if a higher epoch is there, or another store has taken over since this one was opened.
+    pub async fn take_over(&self, epoch: u64) -> Result<(), StoreError> {
+        let epoch =
+            i64::try_from(epoch).map_err(|_| StoreError::Rejected(format!("owner epoch {epoch} is too high")))?;
+        self.database.take_over(epoch).await
     }
 
     /// All stores of a Presence, in this database. Replace [`Stores::offline`] to keep messages elsewhere.

@@ -15,7 +15,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sea_orm::{DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connect::{Pool, WAIT_MAX};
 use super::failure::{Failure, is_disk_failure, is_none_free};
+use super::fence::Fence;
 use super::health::Health;
 use super::panics::caught;
 use crate::error::StoreError;
@@ -58,10 +59,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the task. It ends when the writer is dropped or closed, after what was waiting.
-    pub(super) fn start(pool: Arc<Pool>, readers: Arc<Pool>, health: Arc<Health>) -> Self {
+    pub(super) fn start(pool: Arc<Pool>, readers: Arc<Pool>, health: Arc<Health>, fence: Arc<OnceLock<Fence>>) -> Self {
         let (queue, waiting) = mpsc::channel(WAITING_MAX);
         let (ended, closed) = watch::channel(false);
-        let task = Task { pool, readers, health: health.clone() };
+        let task = Task { pool, readers, health: health.clone(), fence };
         tokio::spawn(async move {
             task.run(waiting).await;
             // Nobody may be waiting for the end.
@@ -207,6 +208,8 @@ struct Task {
     /// Opened anew together with the others.
     readers: Arc<Pool>,
     health: Arc<Health>,
+    /// Who may write, where that can change.
+    fence: Arc<OnceLock<Fence>>,
 }
 
 impl Task {
@@ -354,6 +357,14 @@ impl Task {
             self.pool.renew_hung().await;
         }
         let txn = begun.map_err(|error| Undone::Before(error.into()))?;
+        if let Some(fence) = self.fence.get()
+            && let Err(error) = fence.check(&txn).await
+        {
+            if txn.rollback().await.is_err() {
+                self.drop_connections().await;
+            }
+            return Err(Undone::Before(error));
+        }
         let (start, mut made) = (Instant::now(), 0);
         for change in group {
             if made > 0 && start.elapsed() > GROUP_TIME {

@@ -8,6 +8,7 @@
 pub(super) mod account;
 pub(super) mod block;
 pub(super) mod mail;
+pub(super) mod owner;
 pub(super) mod parcel;
 pub(super) mod placement;
 pub(super) mod relation;

@@ -6,6 +6,7 @@ mod m0001_presence;
 mod m0001_register;
 mod m0001_router;
 mod m0002_presence;
+mod m0003_presence;
 
 use sea_orm_migration::prelude::*;
 
@@ -44,7 +45,7 @@ impl MigratorTrait for Router {
 
 impl MigratorTrait for Presence {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_presence::Step), Box::new(m0002_presence::Step)]
+        vec![Box::new(m0001_presence::Step), Box::new(m0002_presence::Step), Box::new(m0003_presence::Step)]
     }
 }
 

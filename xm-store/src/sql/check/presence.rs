@@ -8,7 +8,7 @@ use super::{Check, search, walk};
 use crate::error::StoreError;
 use crate::records::{Level, PARCEL_BODY_MAX};
 use crate::sql::decode::{number, person, wall};
-use crate::sql::entity::{account, block, parcel, relation, roster, roster_group};
+use crate::sql::entity::{account, block, owner, parcel, relation, roster, roster_group};
 use crate::sql::{accounts, contacts, contacts_groups, offline};
 
 pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
@@ -24,7 +24,21 @@ pub(super) async fn check(check: &mut Check<'_>) -> Result<(), StoreError> {
     relations(check).await?;
     blocks(check).await?;
     parcels(check).await?;
+    owners(check).await?;
     search::check(check).await
+}
+
+/// Without its row the server could write nothing.
+async fn owners(check: &mut Check<'_>) -> Result<(), StoreError> {
+    let mut epochs = 0;
+    walk!(check, "owners", owner::Entity::find(), owner::Column::Id, |row| row.id, |rows| {
+        for row in &rows {
+            epochs += 1;
+            check.row(format_args!("owners, row {}", row.id), number::<u64>(row.epoch, "an owner epoch"));
+        }
+    });
+    check.expect(epochs == 1, format_args!("owners: {epochs} rows, not one"));
+    Ok(())
 }
 
 async fn rosters(check: &mut Check<'_>) -> Result<(), StoreError> {

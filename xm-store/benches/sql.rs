@@ -18,13 +18,14 @@ use std::sync::Arc;
 use cost::Cost;
 use servers_common::servers::{Engine, shared};
 use tokio::task::JoinSet;
-use xm_store::contacts::{Answer, Ask};
+use xm_store::contacts::Answer;
 use xm_store::offline::Appended;
-use xm_store::records::{Level, Parcel, ParcelId, Person, Place, Quotas};
+use xm_store::records::{Level, Parcel, ParcelId, Place, Quotas};
 use xm_store::sql::{SqlPresence, open_presence};
-use xm_store::testing::{at, name, text};
+use xm_store::testing::at;
+use xm_store::testing::contacts::{person, wish};
 use xm_store::{Contacts, Offline};
-use xmmep::types::{GroupId, MsgId, UserId, WallTime};
+use xmmep::types::{MsgId, UserId, WallTime};
 
 /// Buddies of the user who logs in.
 const BUDDIES: u64 = 200;
@@ -111,21 +112,6 @@ async fn measured(subject: &Subject, name: &str, count: usize, work: impl Future
     let cost = Cost::start((subject.processes)());
     work.await;
     cost.print(&format!("{}: {name}", subject.engine), count);
-}
-
-fn person(user: u64) -> Person {
-    Person { user: UserId(user), name: name(&format!("User{user}")) }
-}
-
-fn wish(me: u64, buddy: u64) -> Ask {
-    Ask {
-        me: person(me),
-        buddy: person(buddy),
-        display_name: text("my buddy"),
-        group: GroupId::DEFAULT,
-        greeting: text("hello"),
-        at: at(0),
-    }
 }
 
 /// User 1 and 200 others are buddies of each other.

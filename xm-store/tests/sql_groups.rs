@@ -6,9 +6,10 @@ use std::sync::Arc;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use xm_store::contacts::Ask;
 use xm_store::error::{RosterError, RosterRefusal, StoreError};
-use xm_store::records::{GROUPS_MAX, Person};
+use xm_store::records::GROUPS_MAX;
 use xm_store::sql::{SqlPresence, open_presence};
-use xm_store::testing::{at, name, text};
+use xm_store::testing::contacts::wish;
+use xm_store::testing::{at, text};
 use xm_store::{Accounts, Contacts};
 use xmmep::types::{GroupId, UserId};
 
@@ -62,18 +63,6 @@ async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
-}
-
-fn wish(me: u64, buddy: u64) -> Ask {
-    let person = |user: u64| Person { user: UserId(user), name: name(&format!("User{user}")) };
-    Ask {
-        me: person(me),
-        buddy: person(buddy),
-        display_name: text("my buddy"),
-        group: GroupId::DEFAULT,
-        greeting: text("hello"),
-        at: at(0),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,11 +71,15 @@ pub(super) const ANN: u64 = 1;
 pub(super) const BOB: u64 = 2;
 pub(super) const EVE: u64 = 3;
 
-pub(super) fn person(user: u64) -> Person {
+/// A user named after the id.
+#[must_use]
+pub fn person(user: u64) -> Person {
     Person { user: UserId(user), name: name(&format!("User{user}")) }
 }
 
-pub(super) fn wish(me: u64, buddy: u64) -> Ask {
+/// `me` wants `buddy` as a buddy.
+#[must_use]
+pub fn wish(me: u64, buddy: u64) -> Ask {
     Ask {
         me: person(me),
         buddy: person(buddy),

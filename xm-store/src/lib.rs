@@ -12,17 +12,17 @@
 //! | implementation | feature | keeps |
 //! |---|---|---|
 //! | [`memory`] | – | everything, until the process ends: the readable reference |
-//! | `sql` | `sql` | everything, in SQLite; a commit that returned survives a power cut |
+//! | `sql` | `sql` | everything, in SQLite, MariaDB, MySQL or PostgreSQL; a commit that returned survives a power cut |
 //! | `offline_log` | `offline-log` | offline messages, in files on local disk, one flush for all who wait |
 //!
 //! They mix: [`Stores`] has one `Arc` per trait. A store of your own implements one trait and proves itself with one line
 //! of the conformance suite (`testing`, feature of the same name).
 //!
-//! Every call may be repeated with the same arguments, whatever error came before: what was done is not done again.
-//! That is how callers get over a [`StoreError`] that leaves open whether something happened.
+//! Every call may be repeated with the same arguments, whatever error came before: what was done is not done again, but for
+//! counting a failed login. That is how callers get over a [`StoreError`] that leaves open whether something happened.
 //!
-//! Nothing here knows a message of the protocol, opens a socket or reads a clock: ids and names come from
-//! [`xmmep`], times are arguments.
+//! Nothing here knows a message of the protocol or asks what time it is: ids and names come from [`xmmep`], times are
+//! arguments.
 //!
 //! A message that waits while its recipient is away, and what becomes of it:
 //!

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use xm_store::contacts::{Answer, Ask};
@@ -61,10 +61,10 @@ impl Home {
     async fn made(directory: TempDir, database: String, url: impl Fn(&str) -> String) -> Self {
         let data = directory.path().join("data");
         let mut config = format!("data_dir = {data:?}\n[web]\nlisten = \"127.0.0.1:0\"\n{database}");
-        config.push_str("[presence]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n[router]\nlisten = ");
-        let first = Server::start(directory.path(), &format!("{config}\"127.0.0.1:0\"\n"));
+        config.push_str("[presence]\nlisten = \"127.0.0.1:0\"\n[log]\nlevel = \"error\"\n");
+        config.push_str(&format!("[router]\nlisten = \"127.0.0.1:{}\"\n", free_port()));
+        let first = Server::start(directory.path(), &config);
         let address = first.address.clone();
-        config.push_str(&format!("\"127.0.0.1:{}\"\n", address.port()));
         first.stop();
         let people = enrol(&url("RouterDB"), &url("PresenceDB_C1P1")).await;
         Self { directory, config, address, people }
@@ -95,6 +95,16 @@ impl Home {
     /// Starts the server, always on the same port.
     pub fn start(&self) -> Server {
         Server::start(self.path(), &self.config)
+    }
+}
+
+/// A port nobody uses, outside the range the system hands out by itself: no client gets it while the server is down.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::rng().random_range(16_384..32_768);
+        if std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The tokio drivers: sockets come bound, shutdown is a future. The only place of this crate with a clock.
 
-mod send;
+pub mod batch;
 pub mod udp;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

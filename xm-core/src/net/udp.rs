@@ -2,26 +2,21 @@
 //! engine's.
 
 use std::future::Future;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use xmmep::session::DATAGRAM_MAX;
 
 use super::Clock;
-use super::send::send;
-use crate::engine::{Engine, Output};
+use super::batch::{self, Receiver, is_harmless};
+use crate::engine::{Datagram, Engine, Output};
 use crate::role::Role;
-
-/// Datagrams, or runs of datagrams from one sender, received with one call.
-const RECEIVE_SLOTS: usize = 32;
 
 /// Bytes of the kernel's buffers we ask for: some 3,000 datagrams, so that a burst meets a busy lane without loss. The
 /// kernel gives what it is configured to give.
@@ -69,7 +64,8 @@ pub async fn serve<R: Role>(
     let mail = Arc::new(Notify::new());
     let waker = mail.clone();
     engine.mailbox().on_mail(move || waker.notify_one());
-    let mut receiver = Receiver::new(socket)?;
+    let socket = UdpSocket::from_std(socket)?;
+    let mut receiver = Receiver::new(&socket)?;
     let mut tasks = JoinSet::new();
     let mut out = Output::default();
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -80,9 +76,14 @@ pub async fn serve<R: Role>(
         }
         tokio::select! {
             () = &mut shutdown => break,
-            ready = receiver.socket.readable() => {
+            ready = socket.readable() => {
                 ready?;
-                receiver.receive(|from, bytes| engine.datagram(clock.now(), from, bytes, &mut out))?;
+                let each = |from, bytes: &mut [u8]| engine.datagram(clock.now(), from, bytes, &mut out);
+                match socket.try_io(Interest::READABLE, || receiver.receive(&socket, each)) {
+                    Err(error) if !is_harmless(&error) => return Err(error),
+                    // Nothing there, or an ICMP error of something sent before: neither is ours to act on.
+                    _ => {}
+                }
             }
             () = mail.notified() => engine.mail(clock.now(), &mut out),
             () = &mut timer, if engine.deadline().is_some() => engine.on_deadline(clock.now(), &mut out),
@@ -90,10 +91,10 @@ pub async fn serve<R: Role>(
         }
         engine.flush(clock.now(), &mut out);
         out.tasks.drain(..).for_each(|task| drop(tasks.spawn(task)));
-        send(&receiver.socket, &mut out.datagrams).await;
+        send_all(&socket, &mut out.datagrams).await;
     }
     engine.shut_down(clock.now(), &mut out);
-    send(&receiver.socket, &mut out.datagrams).await;
+    send_all(&socket, &mut out.datagrams).await;
     finish(engine, out, tasks, &clock).await;
     Ok(())
 }
@@ -114,51 +115,22 @@ async fn finish<R: Role>(mut engine: Engine<R>, mut out: Output, mut tasks: Join
     }
 }
 
-struct Receiver {
-    socket: UdpSocket,
-    state: UdpSocketState,
-    buffer: Box<[u8]>,
-    slot: usize,
-}
-
-impl Receiver {
-    fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        let slot = state.gro_segments() * (DATAGRAM_MAX + 1);
-        let socket = UdpSocket::from_std(socket)?;
-        Ok(Self { socket, state, buffer: vec![0; RECEIVE_SLOTS * slot].into(), slot })
-    }
-
-    /// Takes one batch; `each` gets the sender and the bytes of every datagram.
-    fn receive(&mut self, mut each: impl FnMut(SocketAddr, &mut [u8])) -> io::Result<()> {
-        let mut metas = [RecvMeta::default(); RECEIVE_SLOTS];
-        let mut slots = self.buffer.chunks_mut(self.slot).map(IoSliceMut::new);
-        let mut slots: [IoSliceMut<'_>; RECEIVE_SLOTS] =
-            std::array::from_fn(|_| slots.next().unwrap_or_else(|| IoSliceMut::new(&mut [])));
-        let (socket, state) = (&self.socket, &self.state);
-        let received = socket.try_io(Interest::READABLE, || state.recv(socket.into(), &mut slots, &mut metas));
-        let count = match received {
-            Ok(count) => count,
-            // Nothing there, or an ICMP error of something sent before: neither is ours to act on.
-            Err(error) if is_harmless(&error) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for (meta, slot) in metas.iter().zip(&mut slots).take(count) {
-            let Some(bytes) = slot.get_mut(..meta.len) else { continue };
-            bytes.chunks_mut(meta.stride.max(1)).for_each(|datagram| each(meta.addr, datagram));
+/// Sends all; a datagram the system refuses is lost like any other on the way, and the session repeats what matters.
+async fn send_all(socket: &UdpSocket, datagrams: &mut Vec<Datagram>) {
+    let mut rest = datagrams.as_slice();
+    while !rest.is_empty() {
+        match socket.try_io(Interest::WRITABLE, || batch::send(socket, rest)) {
+            Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if socket.writable().await.is_err() {
+                    break;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a datagram could not be sent");
+                rest = rest.get(1..).unwrap_or_default();
+            }
         }
-        Ok(())
     }
-}
-
-fn is_harmless(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock
-            | io::ErrorKind::Interrupted
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::HostUnreachable
-            | io::ErrorKind::NetworkUnreachable
-    )
+    datagrams.clear();
 }

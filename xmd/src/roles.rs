@@ -49,6 +49,8 @@ impl Roles {
         let ticket_key = TicketKey::from_bytes(blake3::derive_key("xmd admission tickets v1", keys.presence.expose()));
         let settings = PresenceConfig {
             retention: days(config.limits.offline_days),
+            texts_burst: config.limits.texts_at_once,
+            texts_per_second: config.limits.texts_per_second,
             ..PresenceConfig::new(identity, places.presence.clone(), keys.presence.public(), ticket_key.clone())
         };
         let presence = Presence::new(settings, kept.stores.clone());

@@ -86,6 +86,8 @@ fn each_key_takes_another_value() {
         ("limits.offline_bytes", "65536"),
         ("limits.offline_per_sender", "1"),
         ("limits.offline_days", "365"),
+        ("limits.texts_at_once", "1_000_000"),
+        ("limits.texts_per_second", "20"),
         ("log.level", "\"warning,xm_core=debug\""),
         ("log.format", "\"json\""),
     ] {
@@ -129,6 +131,8 @@ const BAD: &[(&str, &[&str])] = &[
     ("limits.offline_bytes", &["65535", "1073741825"]),
     ("limits.offline_per_sender", &["0", "1001"]),
     ("limits.offline_days", &["0", "366"]),
+    ("limits.texts_at_once", &["0", "1000001"]),
+    ("limits.texts_per_second", &["0", "1000001", "0.5"]),
     ("log.level", &["\"verbose\"", "\"info,hyper=debug\"", "3"]),
     ("log.format", &["\"xml\""]),
 ];

@@ -62,6 +62,8 @@ keys! {
     "limits.offline_per_sender" => |config, value|
         config.limits.offline_per_sender = integer(value, 1..=100_000)?;
     "limits.offline_days" => |config, value| config.limits.offline_days = integer(value, 1..=365)?;
+    "limits.texts_at_once" => |config, value| config.limits.texts_at_once = integer(value, 1..=1_000_000)?;
+    "limits.texts_per_second" => |config, value| config.limits.texts_per_second = integer(value, 1..=1_000_000)?;
     "log.level" => |config, value| config.log.level = level(value)?;
     "log.format" => |config, value|
         config.log.format = choice(value, &[("text", LogFormat::Text), ("json", LogFormat::Json)])?;

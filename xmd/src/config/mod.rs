@@ -164,6 +164,8 @@ pub struct Limits {
     pub offline_bytes: u64,
     pub offline_per_sender: u64,
     pub offline_days: u32,
+    pub texts_at_once: u32,
+    pub texts_per_second: u32,
 }
 
 /// `[log]`
@@ -225,6 +227,8 @@ impl Default for Config {
                 offline_bytes: 4 * 1024 * 1024,
                 offline_per_sender: 100,
                 offline_days: 30,
+                texts_at_once: 60,
+                texts_per_second: 1,
             },
             log: Log { level: "info".to_owned(), format: LogFormat::Text },
         }

@@ -30,7 +30,7 @@ pub(super) fn account(row: &Model) -> Result<Account, StoreError> {
     })
 }
 
-fn row(new: &NewAccount) -> Model {
+pub(super) fn row(new: &NewAccount) -> Model {
     Model {
         user: signed(new.user.0),
         name: new.name.as_str().to_owned(),

@@ -21,7 +21,7 @@ use crate::records::{
 
 const PENDING: i16 = 0;
 const REFUSED: i16 = 1;
-const ACCEPTED: i16 = 2;
+pub(super) const ACCEPTED: i16 = 2;
 
 fn state(row: &Model) -> Result<BuddyState, StoreError> {
     match row.state {

@@ -45,6 +45,7 @@ mod entity;
 mod failure;
 mod fence;
 mod health;
+mod import;
 mod mail_queue;
 mod migrate;
 mod migration;
@@ -65,6 +66,7 @@ pub use backup::{FileCopy, copy_files, skip_users, skip_versions};
 pub use check::{Checked, Progress, check_homes, server_warnings};
 use database::Database;
 pub use health::Stats;
+pub use import::IMPORT_MAX;
 pub use migrate::SchemaStatus;
 pub use server::{BadServer, Server};
 

@@ -61,7 +61,7 @@ pub(super) fn placement(row: &Model) -> Result<Placement, StoreError> {
     })
 }
 
-fn row(new: &NewPlacement, now: WallTime) -> ActiveModel {
+pub(super) fn row(new: &NewPlacement, now: WallTime) -> ActiveModel {
     ActiveModel {
         user: NotSet,
         name: Set(new.name.as_str().to_owned()),

@@ -1,0 +1,169 @@
+//! W3: pairs of users write to each other. A message counts when its sender has DELIVERED from the recipient's client.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use xmmep::bounded::PrivateText;
+use xmmep::frame;
+use xmmep::messages::chat::{Content, TargetKind, TextKind, Tick, TxtMsg};
+use xmmep::types::{MsgId, UserId, WallTime};
+
+use super::{Bench, bring_in, each_us, lost, micros, settle};
+use crate::Failure;
+use crate::crowd::{Crowd, Member, Who};
+use crate::report::{Figure, percentile};
+use crate::server::Server;
+use crate::user::Happened;
+
+/// Users who chat, in pairs.
+const USERS: u32 = 2_000;
+/// A hundred bytes.
+const TEXT: &str =
+    "a hundred bytes of text, as people write them to each other all day long, and then a little bit more";
+/// Messages under way in the closed loops.
+const IN_FLIGHT: [usize; 2] = [64, 512];
+/// How loaded the server is for the latencies, in hundredths of what it can do.
+const LOAD: u32 = 30;
+/// At the beginning of a measurement: not counted.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
+    let server = bench.server()?;
+    let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: USERS })?;
+    bring_in(&mut crowd)?;
+    let mut texts = Texts::default();
+    let shared = bench.args.sockets != crate::sockets::Sharing::Each;
+    let mut most = 0.0_f64;
+    for in_flight in IN_FLIGHT {
+        closed(&mut crowd, &mut texts, in_flight, WARM_UP)?;
+        let (before, since) = (server.usage()?, Instant::now());
+        let mut took = closed(&mut crowd, &mut texts, in_flight, bench.seconds())?;
+        let (cpu, rate) =
+            (each_us(before, server.usage()?, took.len()), took.len() as f64 / since.elapsed().as_secs_f64());
+        most = most.max(rate);
+        let of = |what: &str| format!("{what}, {in_flight} in flight, {}", bench.sockets());
+        let figure = Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs");
+        let figures = [
+            if in_flight == 512 { figure.at_most(if shared { 8.0 } else { 12.0 }) } else { figure },
+            Figure::new("W3", of("texts delivered and confirmed"), rate, "/s"),
+            Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms"),
+            Figure::new("W3", of("round trip, p99"), percentile(&mut took, 99) / 1e3, "ms"),
+        ];
+        figures.into_iter().for_each(|figure| bench.note(figure));
+    }
+    open(bench, &server, &mut crowd, &mut texts, most * f64::from(LOAD) / 100.0)?;
+    server.stop()
+}
+
+/// Numbers the texts, so that a tick finds the one it is about.
+#[derive(Default)]
+pub(super) struct Texts {
+    last: u64,
+}
+
+impl Texts {
+    /// The next text, whose tick will name `slot`.
+    pub(super) fn next(&mut self, slot: usize, to: UserId) -> Bytes {
+        self.last += 1;
+        let id = (slot as u128) << 64 | u128::from(self.last) | (u128::from(rand::random::<u16>()) << 48);
+        let text = Content {
+            id: MsgId(id.to_be_bytes()),
+            target_kind: TargetKind::USER,
+            target: to.0,
+            order: self.last,
+            sent: WallTime(1_700_000_000_000),
+            kind: TextKind::TEXT,
+            body: PrivateText::new(TEXT).unwrap_or_default(),
+        };
+        frame::notice(&TxtMsg { text })
+    }
+}
+
+/// The slot a text was sent from.
+pub(super) fn slot_of(id: MsgId) -> usize {
+    (u128::from_be_bytes(id.0) >> 64) as usize
+}
+
+fn partner(member: Member) -> Member {
+    member ^ 1
+}
+
+/// Keeps so many texts under way for some time; returns how long each took, in microseconds.
+fn closed(crowd: &mut Crowd<'_>, texts: &mut Texts, in_flight: usize, time: Duration) -> Result<Vec<u32>, Failure> {
+    let (mut took, mut sent, mut happened) = (Vec::new(), vec![Instant::now(); in_flight], Vec::new());
+    let mut senders = (0..crowd.who.size).cycle();
+    let mut send = |crowd: &mut Crowd<'_>, slot: usize| -> Result<Instant, Failure> {
+        let member = senders.next().ok_or("nobody chats")?;
+        crowd.send(member, texts.next(slot, crowd.id(partner(member))))?;
+        Ok(Instant::now())
+    };
+    let (start, mut under_way) = (Instant::now(), in_flight);
+    for (slot, at) in sent.iter_mut().enumerate() {
+        *at = send(crowd, slot)?;
+    }
+    while under_way > 0 {
+        crowd.turn(Duration::from_millis(20), &mut happened)?;
+        for (member, what) in happened.drain(..) {
+            let Some(slot) = arrived(member, what)? else { continue };
+            let at = sent.get_mut(slot).ok_or("a tick for no text")?;
+            took.push(micros(at.elapsed()));
+            if start.elapsed() < time {
+                *at = send(crowd, slot)?;
+            } else {
+                under_way -= 1;
+            }
+        }
+    }
+    Ok(took)
+}
+
+/// The slot of a text that has arrived.
+fn arrived(member: Member, what: Happened) -> Result<Option<usize>, Failure> {
+    match what {
+        Happened::Tick(id, Tick::DELIVERED, _) => Ok(Some(slot_of(id))),
+        Happened::Tick(_, Tick::REFUSED, result) => {
+            Err(format!("a text of client {member} was refused: {result:?}").into())
+        }
+        Happened::Lost(why) => Err(lost(member, &why)),
+        _ => Ok(None),
+    }
+}
+
+/// Sends at a fixed rate, whatever the server does. A text counts from when it was to be sent, so that waiting in the
+/// generator counts, too.
+fn open(
+    bench: &mut Bench<'_>,
+    server: &Server,
+    crowd: &mut Crowd<'_>,
+    texts: &mut Texts,
+    rate: f64,
+) -> Result<(), Failure> {
+    settle(crowd)?;
+    let count = (rate * bench.seconds().as_secs_f64()) as usize;
+    let pause = Duration::from_secs_f64(1.0 / rate);
+    let (before, start, mut happened) = (server.usage()?, Instant::now(), Vec::new());
+    let (mut next, mut took) = (0, Vec::with_capacity(count));
+    while took.len() < count {
+        while next < count && start.elapsed() >= pause * next as u32 {
+            let member = next as u32 % crowd.who.size;
+            crowd.send(member, texts.next(next, crowd.id(partner(member))))?;
+            next += 1;
+        }
+        // No sleep: waking up takes longer than what is measured.
+        crowd.turn(Duration::ZERO, &mut happened)?;
+        for (member, what) in happened.drain(..) {
+            if let Some(number) = arrived(member, what)? {
+                took.push(micros(start.elapsed().saturating_sub(pause * number as u32)));
+            }
+        }
+    }
+    let cpu = each_us(before, server.usage()?, count);
+    let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.sockets());
+    let figures = [
+        Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms").at_most(0.2),
+        Figure::new("W3", of("round trip, p99"), percentile(&mut took, 99) / 1e3, "ms").at_most(1.0),
+        Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs"),
+    ];
+    figures.into_iter().for_each(|figure| bench.note(figure));
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! W2: users who are online and do nothing, each with 20 buddies of whom half are online. What they occupy once their buffers
+//! are gone, what their keep-alives cost, and what is given back when they leave.
+
+use std::time::{Duration, Instant};
+
+use xmmep::frame::{self, Sequence};
+use xmmep::messages::login::LogoutReq;
+
+use super::{Bench, bring_in, lost};
+use crate::Failure;
+use crate::crowd::{Crowd, Who};
+use crate::report::Figure;
+use crate::user::Happened;
+
+/// Sessions drop their buffers five seconds after the last traffic; the allocator gives memory back after ten.
+const BUFFERS_GONE: Duration = Duration::from_secs(20);
+/// Two rounds of keep-alives and a little.
+const KEEP_ALIVES: Duration = Duration::from_secs(52);
+
+pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
+    let size = bench.args.idle;
+    let server = bench.server()?;
+    // One who comes and goes makes the server allocate what it has once.
+    let mut first = bench.crowd(&server, Who { first: 1, step: 1, size: 1 })?;
+    bring_in(&mut first)?;
+    let empty = server.usage()?;
+    let mut crowd = bench.crowd(&server, Who { first: 0, step: 2, size })?;
+    bring_in(&mut crowd)?;
+    idle(&mut crowd, BUFFERS_GONE)?;
+    let full = server.usage()?;
+    let each = full.resident.saturating_sub(empty.resident) as f64 / f64::from(size) / 1024.0;
+    let of = |what: &str| format!("{what}, {size} online");
+    bench.note(Figure::new("W2", of("resident memory per idle user"), each, "KiB").at_most(1.0));
+    bench.note(Figure::new("W2", of("resident memory in all"), full.resident as f64 / 1048576.0, "MiB"));
+    idle(&mut crowd, KEEP_ALIVES)?;
+    let cpu = (server.usage()?.cpu - full.cpu) / KEEP_ALIVES.as_secs_f64() * 100.0;
+    bench.note(Figure::new("W2", of("keep-alives"), cpu, "% of a core"));
+    leave(&mut crowd)?;
+    idle(&mut first, BUFFERS_GONE)?;
+    let left = server.usage()?.resident as f64 / empty.resident as f64 * 100.0 - 100.0;
+    bench.note(
+        Figure::new("W2", of("resident memory after all have left, above the start, was"), left, "%").at_most(20.0),
+    );
+    server.stop()
+}
+
+/// Lets time pass.
+fn idle(crowd: &mut Crowd<'_>, time: Duration) -> Result<(), Failure> {
+    let (since, mut happened) = (Instant::now(), Vec::new());
+    while since.elapsed() < time {
+        crowd.turn(Duration::from_millis(50), &mut happened)?;
+        for (member, what) in happened.drain(..) {
+            if let Happened::Lost(why) = what {
+                return Err(lost(member, &why));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everybody logs out.
+fn leave(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
+    let (mut out, mut happened) = (0, Vec::new());
+    let mut members = 0..crowd.who.size;
+    while out < crowd.who.size {
+        for member in members.by_ref().take(256) {
+            crowd.send(member, frame::request(&LogoutReq {}, Sequence(2)))?;
+        }
+        crowd.turn(Duration::from_millis(1), &mut happened)?;
+        out += happened.drain(..).filter(|(_, what)| matches!(what, Happened::Lost(_))).count() as u32;
+    }
+    Ok(())
+}

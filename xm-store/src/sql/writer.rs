@@ -403,8 +403,9 @@ impl Task {
     }
 
     fn not_committed(&self, error: &sea_orm::DbErr) -> Undone {
-        if is_disk_failure(error) {
-            // What SQLite says after a failed flush cannot be trusted.
+        let is_ours = self.pool.get().get_database_backend() == DbBackend::Sqlite;
+        if is_ours && is_disk_failure(error) {
+            // What SQLite says after a failed flush cannot be trusted. Servers look after their own disks.
             self.health.stop(&error.to_string());
             return Undone::Unknown(StoreError::Stopped(error.to_string()));
         }
@@ -412,9 +413,7 @@ impl Task {
             // Serialization failures may show at the commit, which has then undone everything; and so does SQLite, in the
             // same process, if there was no room.
             error @ StoreError::Conflict(_) => Undone::Before(error),
-            StoreError::Full(why) if self.pool.get().get_database_backend() == DbBackend::Sqlite => {
-                Undone::Before(StoreError::Full(why))
-            }
+            StoreError::Full(why) if is_ours => Undone::Before(StoreError::Full(why)),
             _ => Undone::Unknown(StoreError::Unavailable(error.to_string())),
         }
     }

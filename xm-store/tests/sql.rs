@@ -283,6 +283,30 @@ async fn what_was_erased_is_in_no_file_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_list_that_an_erased_user_was_on_has_a_new_version_however_many_there_are() {
+    use xm_store::testing::contacts::wish;
+    use xmmep::types::{RosterVersion, UserId};
+    let directory = place();
+    let presence = url(directory.path(), "PresenceDB_C1P1");
+    let store = open_presence(&presence).await.unwrap();
+    store.ask(wish(1, 5_000)).await.unwrap();
+    store.ask(wish(4, 4_000)).await.unwrap();
+    store.close().await;
+    let more = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 2501) \
+        INSERT INTO relations SELECT i, buddy, owner_name, buddy_name, group_id, display_name, state, asked_at, greeting \
+        FROM n JOIN relations ON owner = 1";
+    let columns = "owner, buddy, owner_name, buddy_name, group_id, display_name, state, asked_at, greeting";
+    let more = more.replace("INTO relations", &format!("INTO relations ({columns})"));
+    execute(directory.path(), "PresenceDB_C1P1", &[&more]).await;
+    let store = open_presence(&presence).await.unwrap();
+    assert_eq!(Contacts::erase(&store, UserId(5_000)).await.unwrap().len(), 2_501);
+    for (user, version) in [(1, 3), (2, 2), (4, 3), (1_001, 2), (2_501, 2), (2_502, 1)] {
+        assert_eq!(store.load(UserId(user)).await.unwrap().version, RosterVersion(version), "user {user}");
+    }
+    assert_eq!(store.load(UserId(4)).await.unwrap().buddies.len(), 1, "others stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_or_mail_no_version_wrote_stops_no_other() {
     use xm_store::records::{Mail, Parcel, Place};
     use xm_store::testing::{NOW, at, msg_id, request_id, text};

@@ -258,8 +258,11 @@ impl Task {
     /// Makes the changes of a group and answers all of them.
     async fn take(&self, mut group: Vec<Box<dyn Change>>) {
         let mut alone = Vec::new();
-        while group.len() > 1 {
+        loop {
             self.turn_down_late(&mut group);
+            if group.len() < 2 {
+                break;
+            }
             match self.tried(&mut group).await {
                 Ok(done) => answer(group.drain(..done).collect(), None),
                 // It comes behind the others: what it saw of them has been undone with it.
@@ -451,5 +454,42 @@ impl Task {
 fn answer(changes: Vec<Box<dyn Change>>, error: Option<&StoreError>) {
     for change in changes {
         change.answer(error.cloned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::address::Address;
+    use crate::sql::connect::{Use, make_private};
+
+    /// A change that has waited too long.
+    struct Late;
+
+    impl Change for Late {
+        fn run<'a>(&'a mut self, _txn: &'a DatabaseTransaction) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>> {
+            Box::pin(std::future::ready(Ran::Done))
+        }
+
+        fn answer(self: Box<Self>, error: Option<StoreError>) {
+            assert!(matches!(error, Some(StoreError::Busy(_))), "{error:?}");
+        }
+
+        fn is_late(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_that_all_come_too_late_take_no_commit() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("database");
+        make_private(&file).expect("it is made");
+        let address = Address::parse(&format!("sqlite:{}", file.display())).expect("a path");
+        let pool = Arc::new(Pool::open(&address, Use::Write, 1).await.expect("it opens"));
+        let health = Arc::new(Health::default());
+        let task = Task { pool: pool.clone(), readers: pool, health: health.clone(), fence: Arc::default() };
+        task.take(vec![Box::new(Late), Box::new(Late)]).await;
+        assert_eq!((health.stats().commits, health.stats().busy), (0, 2));
     }
 }

@@ -308,7 +308,7 @@ async fn every_list_that_an_erased_user_was_on_has_a_new_version_however_many_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_or_mail_no_version_wrote_stops_no_other() {
-    use xm_store::records::{Mail, Parcel, Place};
+    use xm_store::records::{Level, Mail, Parcel, ParcelId, Place};
     use xm_store::testing::{NOW, at, msg_id, request_id, text};
     use xmmep::types::UserId;
     let directory = place();
@@ -330,6 +330,11 @@ async fn a_message_or_mail_no_version_wrote_stops_no_other() {
     assert_eq!(page.iter().map(|(place, _)| place.0).collect::<Vec<_>>(), [2, 4, 5]);
     assert_eq!(store.sent_by(UserId(8), None, 64).await.unwrap().len(), 3);
     assert_eq!(store.stats().unreadable, 4);
+    execute(directory.path(), "PresenceDB_C1P1", &["UPDATE parcels SET level = 9 WHERE place = 2"]).await;
+    let ids = [1, 4].map(|number| ParcelId { from: UserId(8), id: msg_id(number) });
+    assert_eq!(store.settle(UserId(7), &ids, Level::Received, at(1)).await.unwrap(), ids[1..]);
+    assert_eq!(store.stats().unreadable, 5);
+    execute(directory.path(), "PresenceDB_C1P1", &["UPDATE parcels SET level = 0 WHERE place IN (2, 5)"]).await;
     let expired = store.expire(at(1), at(2), 1).await.unwrap();
     assert_eq!(expired.len(), 1, "the first one that can be told to its sender");
     assert_eq!(store.expire(at(1), at(2), 10).await.unwrap().len(), 2);

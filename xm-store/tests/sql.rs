@@ -129,6 +129,27 @@ async fn a_database_of_a_newer_version_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_last_transaction_was_cut_short_opens_as_it_was_before() {
+    use sea_orm::{ConnectOptions, ConnectionTrait};
+    let directory = place();
+    open_router(&url(directory.path(), "before")).await.unwrap().close().await;
+    let mut options = ConnectOptions::new(format!("sqlite:{}", directory.path().join("before").display()));
+    let writer = sea_orm::Database::connect(options.max_connections(1).clone()).await.unwrap();
+    // Restored databases have no write-ahead log yet. What does not fit into the cache is written before the commit.
+    let half = "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 2; BEGIN IMMEDIATE; DELETE FROM seaql_migrations; \
+        CREATE TABLE cats AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999) \
+        SELECT i, hex(randomblob(500)) FROM n";
+    writer.execute_unprepared(half).await.unwrap();
+    for (from, to) in [("before", "RouterDB"), ("before-journal", "RouterDB-journal")] {
+        std::fs::copy(directory.path().join(from), directory.path().join(to)).unwrap();
+    }
+    let router = url(directory.path(), "RouterDB");
+    assert_eq!(xm_store::sql::Schema::Router.status(&router).await.unwrap().pending, [""; 0]);
+    open_router(&router).await.unwrap().close().await;
+    assert!(!try_execute(directory.path(), "RouterDB", &["SELECT * FROM cats"]).await, "what was half done is undone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_cannot_be_opened_is_named() {
     let directory = place();
     let error = refusal(directory.path(), "missing/directory/RouterDB").await;
@@ -262,8 +283,32 @@ async fn what_was_erased_is_in_no_file_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_list_that_an_erased_user_was_on_has_a_new_version_however_many_there_are() {
+    use xm_store::testing::contacts::wish;
+    use xmmep::types::{RosterVersion, UserId};
+    let directory = place();
+    let presence = url(directory.path(), "PresenceDB_C1P1");
+    let store = open_presence(&presence).await.unwrap();
+    store.ask(wish(1, 5_000)).await.unwrap();
+    store.ask(wish(4, 4_000)).await.unwrap();
+    store.close().await;
+    let more = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 2501) \
+        INSERT INTO relations SELECT i, buddy, owner_name, buddy_name, group_id, display_name, state, asked_at, greeting \
+        FROM n JOIN relations ON owner = 1";
+    let columns = "owner, buddy, owner_name, buddy_name, group_id, display_name, state, asked_at, greeting";
+    let more = more.replace("INTO relations", &format!("INTO relations ({columns})"));
+    execute(directory.path(), "PresenceDB_C1P1", &[&more]).await;
+    let store = open_presence(&presence).await.unwrap();
+    assert_eq!(Contacts::erase(&store, UserId(5_000)).await.unwrap().len(), 2_501);
+    for (user, version) in [(1, 3), (2, 2), (4, 3), (1_001, 2), (2_501, 2), (2_502, 1)] {
+        assert_eq!(store.load(UserId(user)).await.unwrap().version, RosterVersion(version), "user {user}");
+    }
+    assert_eq!(store.load(UserId(4)).await.unwrap().buddies.len(), 1, "others stay");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_or_mail_no_version_wrote_stops_no_other() {
-    use xm_store::records::{Mail, Parcel, Place};
+    use xm_store::records::{Level, Mail, Parcel, ParcelId, Place};
     use xm_store::testing::{NOW, at, msg_id, request_id, text};
     use xmmep::types::UserId;
     let directory = place();
@@ -285,6 +330,11 @@ async fn a_message_or_mail_no_version_wrote_stops_no_other() {
     assert_eq!(page.iter().map(|(place, _)| place.0).collect::<Vec<_>>(), [2, 4, 5]);
     assert_eq!(store.sent_by(UserId(8), None, 64).await.unwrap().len(), 3);
     assert_eq!(store.stats().unreadable, 4);
+    execute(directory.path(), "PresenceDB_C1P1", &["UPDATE parcels SET level = 9 WHERE place = 2"]).await;
+    let ids = [1, 4].map(|number| ParcelId { from: UserId(8), id: msg_id(number) });
+    assert_eq!(store.settle(UserId(7), &ids, Level::Received, at(1)).await.unwrap(), ids[1..]);
+    assert_eq!(store.stats().unreadable, 5);
+    execute(directory.path(), "PresenceDB_C1P1", &["UPDATE parcels SET level = 0 WHERE place IN (2, 5)"]).await;
     let expired = store.expire(at(1), at(2), 1).await.unwrap();
     assert_eq!(expired.len(), 1, "the first one that can be told to its sender");
     assert_eq!(store.expire(at(1), at(2), 10).await.unwrap().len(), 2);

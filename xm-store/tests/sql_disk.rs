@@ -64,7 +64,10 @@ fn a_power_cut_loses_nothing_that_was_committed() {
 
 #[test]
 fn a_flush_that_fails_is_answered_with_no_success_and_the_database_is_opened_anew() {
-    for injection in ["fsync:error=EIO:when=20", "fsync:error=EIO:when=20..22", "pwrite64:error=EIO:when=900"] {
+    let at_once = ["fsync:error=EIO:when=20", "fsync:error=EIO:when=20..22", "pwrite64:error=EIO:when=900"];
+    // Longer than anybody waits for a commit.
+    let late = ["fsync:error=EIO:delay_enter=6500000:when=20"];
+    for injection in at_once.into_iter().chain(late) {
         let test = "a_flush_that_fails_is_answered_with_no_success_and_the_database_is_opened_anew";
         let Some(wrapper) = injected(test, injection) else { return };
         let directory = tempfile::tempdir().unwrap();

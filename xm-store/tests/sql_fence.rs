@@ -5,8 +5,11 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use common::proxy::{Fault, Proxy};
 use common::servers::{Database, mariadb, postgres};
+use common::wire::Request;
 use xm_store::offline::Appended;
 use xm_store::records::{Parcel, Place};
 use xm_store::sql::{SqlPresence, open_presence};
@@ -67,6 +70,42 @@ async fn the_higher_epoch_wins_and_an_order_may_be_repeated() {
         assert!(matches!(other.take_over(u64::MAX).await, Err(StoreError::Rejected(_))), "{url}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_took_over_and_did_not_wait_for_the_answer_is_not_locked_out() {
+    on_each(|url| async move {
+        let (owner, spare) = (open(&url).await, open(&url).await);
+        let given_up = tokio::time::timeout(Duration::ZERO, spare.take_over(1)).await;
+        let stored = spare.append(BOB, vec![parcel(1)]).await;
+        assert!(matches!(stored.as_deref(), Ok([Appended::Stored(_)])), "{url}: {given_up:?}, {stored:?}");
+        spare.take_over(1).await.unwrap();
+        assert_eq!(owner.append(BOB, vec![parcel(2)]).await, Err(StoreError::Fenced), "{url}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_took_over_and_never_heard_so_goes_on_and_is_the_only_one() {
+    for server in [mariadb(), postgres()].into_iter().flatten() {
+        let database: Database = server.database("PresenceDB_C1P1");
+        let proxy = Proxy::of(server).await;
+        let (owner, other) = (open(&database.url()).await, open(&database.url()).await);
+        let spare = open(&server.url_at(proxy.port(), database.name())).await;
+        proxy.when(Request::is_commit, Fault::After);
+        let unheard = spare.take_over(1).await;
+        assert!(matches!(unheard, Err(StoreError::Unavailable(_))), "{unheard:?}");
+        assert!(proxy.disarm(), "it was committed");
+        assert_eq!(other.take_over(1).await, Err(StoreError::Fenced), "the number alone is no claim");
+        assert_eq!(owner.append(BOB, vec![parcel(2)]).await, Err(StoreError::Fenced));
+        // After a failure calls are refused for a second.
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        while let Err(error) = spare.take_over(1).await {
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+            pause.tick().await;
+        }
+        assert!(matches!(spare.append(BOB, vec![parcel(3)]).await.unwrap()[..], [Appended::Stored(_)]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+use xm_store::StoreError;
 use xm_store::offline::Erased;
 use xm_store::records::{Account, BuddyState, Parcel, Place, Placement, PlacementState, Profile, Roster};
 use xmmep::name::UserName;
@@ -102,7 +103,7 @@ async fn export(config: &Config, name: &UserName, to: Option<&Path>) -> Result<E
 }
 
 /// Everything kept about a user, but for secrets: what is derived from the password, and tokens.
-async fn everything(opened: &Opened) -> Result<Value, xm_store::StoreError> {
+async fn everything(opened: &Opened) -> Result<Value, StoreError> {
     let Opened { kept, placement, .. } = opened;
     let (stores, who) = (&kept.stores, placement.user);
     let account = stores.accounts.by_user(who).await?;
@@ -227,7 +228,7 @@ async fn erase(config: &Config, name: &UserName, yes: bool) -> Result<ExitCode, 
     }
     let erased = erase_all(&opened).await.map_err(|error| format!("{error}; nothing is lost by saying it again"));
     opened.kept.close().await;
-    let (messages, others, mails) = erased?;
+    let Gone { messages, others, mails, is_in_log } = erased?;
     say(&format!("user {who} ({}) is erased\n", name.as_str()));
     say(&format!("  messages that waited: {} for this user, {} of this user\n", messages.to, messages.from));
     say(&format!("  others whose lists changed: {others}\n"));
@@ -238,12 +239,26 @@ async fn erase(config: &Config, name: &UserName, yes: bool) -> Result<ExitCode, 
             messages.quarantined
         ));
     }
+    if is_in_log {
+        say(
+            "  another program reads RouterDB, so its files still have name and address: the next start takes them out\n",
+        );
+    }
     say("  backups made before still have everything\n");
     Ok(ExitCode::SUCCESS)
 }
 
+/// What was erased.
+struct Gone {
+    messages: Erased,
+    others: usize,
+    mails: u64,
+    /// Whether a reader keeps RouterDB's log from being written back.
+    is_in_log: bool,
+}
+
 /// The name goes last: until then a call that was cut short can be repeated.
-async fn erase_all(opened: &Opened) -> Result<(Erased, usize, u64), xm_store::StoreError> {
+async fn erase_all(opened: &Opened) -> Result<Gone, StoreError> {
     let Opened { kept, placement, .. } = opened;
     let who = placement.user;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
@@ -252,6 +267,10 @@ async fn erase_all(opened: &Opened) -> Result<(Erased, usize, u64), xm_store::St
     let others = kept.stores.contacts.erase(who).await?.len();
     kept.stores.accounts.erase(who).await?;
     let mails = kept.mails.erase(&placement.email).await?;
-    kept.placements.erase(who).await?;
-    Ok((messages, others, mails))
+    let is_in_log = match kept.placements.erase(who).await {
+        // Said again it would find nobody of that name.
+        Err(StoreError::Busy(_)) if kept.placements.by_user(who).await?.is_none() => true,
+        erased => erased.map(|_| false)?,
+    };
+    Ok(Gone { messages, others, mails, is_in_log })
 }

@@ -1,6 +1,7 @@
 //! Buddies: ask, answer, remove, change, block, unblock. Who sees whom online lives in `status.rs`.
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use xm_store::contacts::{Answer, Ask, Standing};
 use xm_store::records::Person;
@@ -10,7 +11,7 @@ use xmmep::messages::buddies::{
     BuddyModifiedNotify, BuddyRemovedNotify, BuddyUnblockedNotify, RosterOpRes,
 };
 use xmmep::result_code::ResultCode;
-use xmmep::types::{RosterVersion, UserId};
+use xmmep::types::{RosterVersion, Time, UserId};
 
 use super::online::{are_friends, show_each_other};
 use super::timers::Due;
@@ -120,12 +121,13 @@ async fn followed<T>(ctx: &Ctx<Presence>, other: UserId, change: Result<T, Roste
         Ok(change) => Ok(change),
     };
     let mut followed = Ok(());
+    let looks = if change.is_ok() { &[] } else { LATE_LOOKS };
     for user in [ctx.user(), other] {
         if change.is_ok() && followed.is_ok() {
-            followed = presence.users.refresh(&*presence.stores.contacts, user).await;
+            followed = presence.users.refresh(&*presence.stores.contacts, user).await.map(drop);
         }
         if change.is_err() || followed.is_err() {
-            refresh_later(presence, ctx.now(), ctx.outbox(), user);
+            refresh_later(presence, ctx.now(), ctx.outbox(), user, delivery::STORE_RETRY, looks);
         }
     }
     let change = change?;
@@ -133,19 +135,58 @@ async fn followed<T>(ctx: &Ctx<Presence>, other: UserId, change: Result<T, Roste
     Ok(change)
 }
 
-fn refresh_later(presence: &Presence, now: Now, outbox: &Outbox, user: UserId) {
-    if presence.stale.lock().unwrap_or_else(PoisonError::into_inner).insert(user) {
-        presence.timers.set(LaneId(0), now.mono.after(delivery::STORE_RETRY), Due::Refresh(user));
+/// Pauses between looks at what became of a change that was not answered, after the first that was: it may be committed
+/// later still, by a server that hung or was started again.
+const LATE_LOOKS: &[Duration] = &[Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(120)];
+
+/// A roster in memory that may be older than the store's.
+pub(super) struct Stale {
+    /// When the store is asked.
+    at: Time,
+    /// The pauses until it is asked again, each counted from the answer before.
+    looks: &'static [Duration],
+}
+
+fn refresh_later(
+    presence: &Presence,
+    now: Now,
+    outbox: &Outbox,
+    user: UserId,
+    pause: Duration,
+    looks: &'static [Duration],
+) {
+    let at = now.mono.after(pause);
+    let mut stale = presence.stale.lock().unwrap_or_else(PoisonError::into_inner);
+    let entry = stale.entry(user).or_insert(Stale { at: Time::from_micros(u64::MAX), looks });
+    if looks.len() > entry.looks.len() {
+        entry.looks = looks;
+    }
+    if at < entry.at {
+        entry.at = at;
+        presence.timers.set(LaneId(0), at, Due::Refresh(user));
         outbox.wake(LaneId(0));
     }
 }
 
-/// The store did not say what became of a change: it is asked again.
+/// The store did not say what became of a change: it is asked again. Both ends are shown what they would have been shown.
 pub(super) async fn refresh_late(presence: Arc<Presence>, now: Now, outbox: Outbox, user: UserId) {
-    // Whoever fails from here on asks anew.
-    presence.stale.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
-    if presence.users.refresh(&*presence.stores.contacts, user).await.is_err() {
-        refresh_later(&presence, now, &outbox, user);
+    // Whoever fails from here on asks anew. Another timer may have been faster.
+    let is_due = |_: &UserId, stale: &mut Stale| stale.at <= now.mono;
+    let due = presence.stale.lock().unwrap_or_else(PoisonError::into_inner).extract_if(user..=user, is_due).next();
+    let Some((_, Stale { looks, .. })) = due else { return };
+    let Ok(changed) = presence.users.refresh(&*presence.stores.contacts, user).await else {
+        return refresh_later(&presence, now, &outbox, user, delivery::STORE_RETRY, looks);
+    };
+    let lost = changed.lost.into_iter().map(|other| (other, true));
+    for (other, were_friends) in changed.gained.into_iter().map(|other| (other, false)).chain(lost) {
+        // What one sees is decided by the roster of the one who is seen.
+        match presence.users.refresh(&*presence.stores.contacts, other).await {
+            Ok(_) => show_each_other(&presence, &outbox, user, other, were_friends),
+            Err(_) => refresh_later(&presence, now, &outbox, other, delivery::STORE_RETRY, &[]),
+        }
+    }
+    if let [pause, looks @ ..] = looks {
+        refresh_later(&presence, now, &outbox, user, *pause, looks);
     }
 }
 

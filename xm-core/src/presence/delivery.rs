@@ -181,6 +181,8 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
                 try_again(&presence, now, &outbox, owner);
                 return;
             }
+            // About this server and not about the text: sent again it reaches the new owner.
+            Err(StoreError::Fenced) => Err(Refusal::NOT_READY),
             appended => appended.map_err(Refusal::from),
         };
         change(&presence, now, &outbox, owner, |inbox, effects| inbox.appended(appended, effects));
@@ -193,7 +195,8 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
 
 /// Whether the same append may succeed later. If not, the senders are told.
 fn may_pass(error: &StoreError) -> bool {
-    !matches!(error, StoreError::Full(_) | StoreError::Corrupt(_) | StoreError::Rejected(_))
+    use StoreError::{Corrupt, Fenced, Full, Rejected};
+    !matches!(error, Full(_) | Corrupt(_) | Rejected(_) | Fenced)
 }
 
 /// The store failed: the inbox of `owner` is looked at again in a while.
@@ -236,6 +239,11 @@ async fn settled(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserI
         }
         let raised = match presence.stores.offline.settle(owner, &parcels, level, now.wall).await {
             Ok(raised) => raised,
+            // Asked again for ever it would say the same. The messages come again after the next login.
+            Err(error) if !may_pass(&error) && !matches!(error, StoreError::Full(_)) => {
+                tracing::error!(%error, %owner, "confirmations cannot be noted");
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(%error, %owner, "confirmations cannot be noted; trying again");
                 presence.users.with(owner, |state| state.inbox().settle_failed(settling));

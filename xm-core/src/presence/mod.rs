@@ -48,7 +48,7 @@ pub struct Presence {
     attempts: Attempts,
     timers: Timers,
     /// Whose roster in memory may be older than the store's: to be read again.
-    stale: Mutex<std::collections::BTreeSet<UserId>>,
+    stale: Mutex<std::collections::BTreeMap<UserId, buddies::Stale>>,
     routers: Mutex<Vec<Arc<Link>>>,
 }
 

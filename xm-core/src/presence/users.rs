@@ -69,6 +69,15 @@ pub(super) struct Online {
     pub(super) allowance: (u64, Time),
 }
 
+/// What a roster read again has changed between a user in memory and others.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Friends from now on.
+    pub(super) gained: Vec<UserId>,
+    /// Friends no more.
+    pub(super) lost: Vec<UserId>,
+}
+
 impl User {
     fn absent(now: Time) -> Self {
         Self {
@@ -82,14 +91,20 @@ impl User {
         }
     }
 
-    fn take(&mut self, roster: &Roster) {
+    /// Returns whose friend he became, or was: nobody, if he had not been known.
+    fn take(&mut self, roster: &Roster) -> Changed {
         let mut friends: Vec<_> = roster.audience().chain(roster.visible()).collect();
         friends.sort_unstable();
         friends.dedup();
-        self.friends = friends.into();
+        let before = std::mem::replace(&mut self.friends, friends.into());
+        let only = |these: &[UserId], those: &[UserId]| -> Vec<UserId> {
+            these.iter().filter(|one| self.known && those.binary_search(one).is_err()).copied().collect()
+        };
+        let changed = Changed { gained: only(&self.friends, &before), lost: only(&before, &self.friends) };
         self.blocked = roster.blocked.iter().map(|person| person.user).collect();
         self.roster_version = roster.version;
         self.known = true;
+        changed
     }
 
     /// Whether status and messages flow between the two.
@@ -163,23 +178,20 @@ impl Users {
     }
 
     /// A roster was changed and committed: what is in memory follows.
-    pub(super) async fn refresh(&self, contacts: &dyn Contacts, user: UserId) -> Result<(), StoreError> {
+    pub(super) async fn refresh(&self, contacts: &dyn Contacts, user: UserId) -> Result<Changed, StoreError> {
         self.shard(user).changes += 1;
         loop {
             let changes = {
                 let shard = self.shard(user);
                 if !shard.users.contains_key(&user) {
-                    return Ok(());
+                    return Ok(Changed::default());
                 }
                 shard.changes
             };
             let roster = contacts.load(user).await?;
             let mut shard = self.shard(user);
             if shard.changes == changes {
-                if let Some(user) = shard.users.get_mut(&user) {
-                    user.take(&roster);
-                }
-                return Ok(());
+                return Ok(shard.users.get_mut(&user).map(|user| user.take(&roster)).unwrap_or_default());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Chat with users who are away, or seem to be there and are not: stored, drained in order, confirmed, settled.
 
 use xm_core::testing::{Cut, Node, Plan, World};
+use xm_store::StoreError;
 use xm_store::records::Quotas;
 use xmmep::bounded::List;
 use xmmep::messages::buddies::{BuddyBlockedNotify, BuddyUnblockedNotify};
@@ -144,6 +145,47 @@ fn confirmations_in_batches_of_64_are_taken() {
         world.run(secs(1));
     }
     assert!((0..80).all(|number| ticks(&world, a, number) == [STORED, DELIVERED]));
+}
+
+#[test]
+fn a_store_that_refuses_confirmations_for_good_is_not_asked_for_ever() {
+    for (error, is_asked_again) in [
+        (StoreError::Fenced, false),
+        (StoreError::Corrupt("what is this?".into()), false),
+        (StoreError::Rejected("no".into()), false),
+        (StoreError::Unavailable("gone fishing".into()), true),
+        (StoreError::Full("disk".into()), true),
+    ] {
+        let (mut world, ann, bob) = friends(7);
+        let a = world.ready_probe_as(ann);
+        let (ann_id, bob_id) = (world.client(ann).user, world.client(bob).user);
+        world.tell(a, &text(bob_id, 1, "hello"));
+        world.run(secs(1));
+        let b = world.ready_probe_as(bob);
+        assert_eq!(heard(&world, b), ["hello"]);
+        world.disk(0).fail(Some(error.clone()));
+        world.tell(b, &confirm(ann_id, 1, ConfirmLevel::RECEIVED));
+        world.run(secs(1));
+        let calls = world.disk(0).calls();
+        world.run(secs(10));
+        assert_eq!(world.disk(0).calls() > calls, is_asked_again, "{error:?}");
+        world.disk(0).fail(None);
+        world.run(secs(2));
+        let b = if is_asked_again { b } else { world.ready_probe_as(bob) };
+        world.tell(b, &confirm(ann_id, 1, ConfirmLevel::RECEIVED));
+        world.run(secs(1));
+        assert_eq!(ticks(&world, a, 1), [STORED, DELIVERED], "{error:?}");
+    }
+}
+
+#[test]
+fn a_text_that_a_fenced_store_does_not_take_is_to_be_sent_again() {
+    let (mut world, ann, bob) = friends(8);
+    let a = world.ready_probe_as(ann);
+    world.disk(0).fail(Some(StoreError::Fenced));
+    world.tell(a, &text(world.client(bob).user, 1, "hello"));
+    world.run(secs(1));
+    assert_eq!(ticks(&world, a, 1), [refused(ResultCode::SERVER_NOT_READY)]);
 }
 
 #[test]

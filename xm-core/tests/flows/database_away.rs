@@ -3,6 +3,7 @@
 
 use xm_core::testing::{Plan, ProbeId, World};
 use xm_store::StoreError;
+use xm_store::records::Person;
 use xmmep::message::Message;
 use xmmep::messages::ResultMsg;
 use xmmep::messages::buddies::{
@@ -14,7 +15,7 @@ use xmmep::messages::login::{LoginReq, LoginRes1};
 use xmmep::messages::profile::GetBuddyInfoReq;
 use xmmep::messages::status::{StatusChangedNotify, StatusChangedNotifyFwd};
 use xmmep::result_code::ResultCode;
-use xmmep::types::{Status, UserId};
+use xmmep::types::{Status, UserId, WallTime};
 
 use crate::buddies::ask_for;
 use crate::{DELIVERED, STORED, confirm, friends, heard, ms, refused, result, secs, text, ticks};
@@ -138,8 +139,42 @@ fn a_block_that_was_committed_and_not_answered_holds_once_the_database_is_back()
     world.tell(a, &text(bob, 1, "do you hear me?"));
     world.run(secs(1));
     assert_eq!((ticks(&world, a, 1), heard(&world, b)), (vec![refused(ResultCode::BLOCKED)], vec![]));
+    assert!(sees_offline(&world, a, bob) && sees_offline(&world, b, ann), "both were told");
     let again = world.ask_now(b, &BuddyBlockedNotify { user: ann });
     assert_eq!(again.message::<RosterOpRes>().unwrap().result, ResultCode::SUCCESS, "and may be repeated");
+}
+
+/// Whether the last that a client was told of others is that this one is offline.
+fn sees_offline(world: &World, probe: ProbeId, other: UserId) -> bool {
+    let told = world.probe(probe).last::<StatusChangedNotifyFwd>();
+    told.is_some_and(|told| told.changes.iter().any(|one| (one.user, one.status) == (other, Status::OFFLINE)))
+}
+
+#[test]
+fn a_change_that_is_committed_long_after_it_was_refused_is_found() {
+    for seconds in [2, 20, 100] {
+        let (mut world, ann, bob) = friends(7);
+        let (a, b) = (world.ready_probe_as(ann), world.ready_probe_as(bob));
+        let (ann, bob) = (world.client(ann).user, world.client(bob).user);
+        // Bob's block is on its way to the database when that is lost.
+        world.database(0).set_latency(ms(100));
+        let asked = world.ask(b, &BuddyBlockedNotify { user: ann });
+        world.run(ms(130));
+        world.database(0).fail(away());
+        world.run(ms(200));
+        assert_eq!(result(world.probe(b).answer(asked).expect("it is answered")), ResultCode::SERVER_NOT_READY);
+        world.database(0).fail(None);
+        world.run(secs(seconds));
+        assert!(!sees_offline(&world, a, bob), "nothing was committed yet");
+        let person = Person { user: ann, name: xmmep::name::UserName::new("ann").unwrap() };
+        let late = world.stores(0).contacts.block(bob, &person, WallTime(0));
+        futures_util::FutureExt::now_or_never(late).unwrap().unwrap();
+        world.run(secs(150));
+        assert!(sees_offline(&world, a, bob) && sees_offline(&world, b, ann), "after {seconds} s");
+        world.tell(a, &text(bob, 1, "do you hear me?"));
+        world.run(secs(1));
+        assert_eq!((ticks(&world, a, 1), heard(&world, b)), (vec![refused(ResultCode::BLOCKED)], vec![]));
+    }
 }
 
 #[test]

@@ -389,7 +389,7 @@ fn note_places(index: &mut Index, segment: &mut Segment, records: &[Record<'_>])
         let at = Location { segment: segment.number, offset: segment.end, len: record.frame_len() as u32 };
         segment.end += u64::from(at.len);
         match record {
-            Record::Parcel { to, place, .. } => index.moved(*to, *place, at),
+            Record::Parcel { to, place, id, .. } => index.written(*to, *id, *place, at),
             Record::Settled { to, id, .. } => index.saved(*to, *id, at.segment),
             Record::Run { .. } | Record::Stop => {}
         }

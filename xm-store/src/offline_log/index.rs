@@ -137,11 +137,17 @@ impl Index {
 
     /// Notes where the record of a waiting parcel lies now.
     pub(super) fn moved(&mut self, to: UserId, place: Place, at: Location) {
-        let Some(queue) = self.queues.get_mut(&to) else { return };
-        if let Some(waiting) = queue.waiting.get_mut(&place) {
-            self.sums.resized(waiting.at.len, at.len);
-            waiting.at = at;
-            let id = waiting.id;
+        let Some(waiting) = self.queues.get_mut(&to).and_then(|queue| queue.waiting.get_mut(&place)) else { return };
+        self.sums.resized(waiting.at.len, at.len);
+        waiting.at = at;
+        let id = waiting.id;
+        self.saved(to, id, at.segment);
+    }
+
+    /// Notes where the record of a parcel was written, which may have been settled on its way to the disk.
+    pub(super) fn written(&mut self, to: UserId, id: ParcelId, place: Place, at: Location) {
+        self.moved(to, place, at);
+        if self.queues.get(&to).and_then(|queue| queue.known.get(&id)).is_some_and(|known| known.place == place) {
             self.saved(to, id, at.segment);
         }
     }

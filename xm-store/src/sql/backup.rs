@@ -150,6 +150,11 @@ pub(super) enum Access {
 
 /// One connection to a file that is there. What a database is set to stays as it is.
 pub(super) async fn open(path: &Path, access: Access) -> Result<DatabaseConnection, OpenError> {
+    connect(path, access).await.map_err(|error| open_error(path.to_owned(), &error))
+}
+
+/// The same, with SQLite's own words if it fails.
+pub(super) async fn connect(path: &Path, access: Access) -> Result<DatabaseConnection, DbErr> {
     let file = path.to_owned();
     let mut options = ConnectOptions::new("sqlite://database");
     options.max_connections(1).connect_timeout(WAIT_MAX).acquire_timeout(WAIT_MAX).sqlx_logging(false);
@@ -157,5 +162,5 @@ pub(super) async fn open(path: &Path, access: Access) -> Result<DatabaseConnecti
         let options = SqliteConnectOptions::new().filename(&file).read_only(access == Access::Read);
         sqlx::ConnectOptions::disable_statement_logging(options.busy_timeout(WAIT_MAX))
     });
-    sea_orm::Database::connect(options).await.map_err(|error| open_error(path.to_owned(), &error))
+    sea_orm::Database::connect(options).await
 }

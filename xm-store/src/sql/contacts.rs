@@ -255,9 +255,7 @@ async fn erase(txn: &DatabaseTransaction, who: UserId) -> Result<Vec<UserId>, St
     let blocks = block::Entity::delete_many();
     blocks.filter(block::Column::Other.eq(id).or(block::Column::Owner.eq(id))).exec(txn).await?;
     groups::erase(txn, who).await?;
-    for other in &others {
-        groups::changed(txn, *other).await?;
-    }
+    groups::all_changed(txn, &others).await?;
     Ok(others)
 }
 

@@ -1,8 +1,11 @@
 //! Groups and versions of rosters in PresenceDB.
 
+use std::collections::HashSet;
+
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
+    QuerySelect,
 };
 use xmmep::bounded::Text;
 use xmmep::types::{GroupId, RosterVersion, UserId};
@@ -10,6 +13,7 @@ use xmmep::types::{GroupId, RosterVersion, UserId};
 use super::decode::{corrupt, number, signed, text};
 use super::entity::roster_group::{Column, Entity, Model};
 use super::entity::{relation, roster};
+use super::search_index::insert_rows;
 use crate::error::{RosterError, RosterRefusal, StoreError};
 use crate::records::{GROUPS_MAX, Group};
 
@@ -32,6 +36,28 @@ pub(super) async fn changed(txn: &DatabaseTransaction, owner: UserId) -> Result<
         roster::Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
     }
     version(txn, owner).await
+}
+
+/// Owners whose rows one statement names.
+const OWNERS_MAX: usize = 1_000;
+
+/// Raises the versions of any number of rosters by one. One after the other would take longer than a change may.
+pub(super) async fn all_changed(txn: &DatabaseTransaction, owners: &[UserId]) -> Result<(), StoreError> {
+    for some in owners.chunks(OWNERS_MAX) {
+        let mut named: Vec<_> = some.iter().map(|owner| signed(owner.0)).collect();
+        // Few lengths: each is a statement of its own to the database.
+        named.resize(named.len().next_power_of_two(), signed(some[0].0));
+        let those = roster::Column::Owner.is_in(named);
+        let there = roster::Entity::find().filter(those.clone()).select_only().column(roster::Column::Owner);
+        let there: HashSet<i64> = there.into_tuple::<i64>().all(txn).await?.into_iter().collect();
+        let raised = roster::Entity::update_many()
+            .col_expr(roster::Column::Changes, Expr::col(roster::Column::Changes).add(1))
+            .filter(those);
+        raised.exec(txn).await?;
+        let missing = some.iter().map(|owner| signed(owner.0)).filter(|owner| !there.contains(owner));
+        insert_rows(txn, missing.map(|owner| roster::Model { owner, changes: 1, last_group: 0 }).collect()).await?;
+    }
+    Ok(())
 }
 
 /// [`changed`] or [`version`].

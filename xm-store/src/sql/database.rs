@@ -154,12 +154,12 @@ impl Database {
         Ok(())
     }
 
-    /// Takes over under this owner epoch: see [`fence::take_over`].
+    /// Takes over under this owner epoch: see [`fence::take_over`]. Only after [`fence`](Self::fence).
     pub(super) async fn take_over(&self, epoch: i64) -> Result<(), StoreError> {
-        self.write(epoch, |txn, epoch| Box::pin(fence::take_over(txn, *epoch))).await?;
-        if let Some(fence) = self.fence.get() {
-            fence.raise(epoch);
-        }
+        let fence = self.fence.get().ok_or_else(|| StoreError::Rejected("this database has no owner".into()))?;
+        self.write((epoch, fence.claim()), |txn, (to, claim)| Box::pin(fence::take_over(txn, *to, *claim))).await?;
+        // The next change would find out; but if this commit should be lost, it is to be noticed.
+        fence.raise(epoch);
         Ok(())
     }
 

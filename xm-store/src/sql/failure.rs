@@ -158,6 +158,13 @@ pub(super) fn is_no_such_database(error: &DbErr) -> bool {
     }
 }
 
+/// Whether SQLite was not allowed to write what it had to, to do what it was asked.
+pub(super) fn is_read_only(error: &DbErr) -> bool {
+    let Some(sqlx::Error::Database(inner)) = driver(error) else { return false };
+    // READONLY, whatever the reason.
+    inner.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 8)
+}
+
 /// Whether somebody else made the database in between.
 pub(super) fn is_database_there(error: &DbErr) -> bool {
     let Some(sqlx::Error::Database(inner)) = driver(error) else { return false };

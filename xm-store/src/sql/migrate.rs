@@ -11,7 +11,7 @@ use sea_orm::{
 use super::address::Address;
 use super::backup;
 use super::connect::{Pool, Use, WAIT_MAX, make_private};
-use super::failure::{is_database_there, is_no_such_database, open_error};
+use super::failure::{is_database_there, is_no_such_database, is_read_only, open_error};
 use super::migration::Steps;
 use crate::error::OpenError;
 
@@ -75,14 +75,27 @@ pub(super) async fn status<M: Steps>(address: &Address) -> Result<SchemaStatus, 
 
 /// The steps that a database in a file has, read without changing anything. A file that is missing or empty has none.
 async fn look<M: Steps>(path: &Path, address: &Address) -> Result<Vec<String>, OpenError> {
-    if path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) || !path.exists() {
+    let failed = |error: std::io::Error| OpenError::Unreachable { path: address.shown(), why: error.to_string() };
+    if !path.try_exists().map_err(failed)? || path.metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
         return Ok(Vec::new());
     }
-    let db = backup::open(path, backup::Access::Read).await?;
+    let db = match backup::connect(path, backup::Access::Read).await {
+        // A transaction was cut short. To undo it is the one thing that whoever reads any program's file must write.
+        Err(error) if is_read_only(&error) && has_journal(path) => backup::connect(path, backup::Access::Write).await,
+        opened => opened,
+    };
+    let db = db.map_err(|error| open_error(path.to_owned(), &error))?;
     let applied = in_time(address, applied::<M>(&db, address)).await;
-    // It was only read from.
+    // It was only read from. The `-wal` and `-shm` that SQLite may have made to read may stay beside the file.
     let _ = db.close().await;
     applied
+}
+
+/// Whether a transaction that uses no write-ahead log is under way, or was when its process ended.
+fn has_journal(path: &Path) -> bool {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push("-journal");
+    Path::new(&journal).exists()
 }
 
 pub(super) fn known<M: Steps>() -> Vec<String> {

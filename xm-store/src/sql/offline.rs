@@ -140,20 +140,23 @@ async fn append_all(
     Ok(answers)
 }
 
+/// A parcel whose level rose; an error is a row that no version of this code wrote, and stays as it is.
+type Risen = Result<ParcelId, StoreError>;
+
 async fn settle(
     txn: &DatabaseTransaction,
     to: UserId,
     parcels: &[ParcelId],
-    level: Level,
+    risen_to: Level,
     at: WallTime,
-) -> Result<Vec<ParcelId>, StoreError> {
+) -> Result<Vec<Risen>, StoreError> {
     let mut raised = Vec::new();
     for parcel in parcels {
-        let row = Entity::find().filter(which(to, *parcel)).one(txn).await?;
-        if let Some(row) = row
-            && raise(txn, &row, level, at).await?
-        {
-            raised.push(*parcel);
+        let Some(row) = Entity::find().filter(which(to, *parcel)).one(txn).await? else { continue };
+        if let Err(unreadable) = level(&row) {
+            raised.push(Err(unreadable));
+        } else if raise(txn, &row, risen_to, at).await? {
+            raised.push(Ok(*parcel));
         }
     }
     Ok(raised)
@@ -280,7 +283,8 @@ impl Offline for SqlPresence {
         let wish = (to, parcels.to_vec(), level, at);
         let settle =
             self.database.write(wish, |txn, (to, parcels, level, at)| Box::pin(settle(txn, *to, parcels, *level, *at)));
-        settle.await
+        // Who confirms them again and again would have the same answer for ever.
+        Ok(self.database.readable(settle.await?.into_iter()))
     }
 
     async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {

@@ -118,6 +118,7 @@ async fn remove_pairs(txn: &DatabaseTransaction, user: i64, mut pairs: Vec<i64>)
     Ok(())
 }
 
+/// Inserts any number of rows, in as few statements as it takes.
 pub(super) async fn insert_rows<M>(txn: &DatabaseTransaction, rows: Vec<M>) -> Result<(), StoreError>
 where
     M: ModelTrait + IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel> + Clone,

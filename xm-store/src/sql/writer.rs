@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sea_orm::{DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
@@ -244,22 +244,25 @@ impl Task {
     }
 
     /// Opens the database anew. Only SQLite, whose disk is ours, comes to this.
-    async fn reopen(&self) -> Result<(), sea_orm::DbErr> {
+    async fn reopen(&self) -> Result<(), DbErr> {
         self.pool.close().await;
         self.readers.close().await;
         self.pool.renew().await?;
         self.readers.renew().await?;
         match self.pool.write_back().await? {
             true => Ok(()),
-            false => Err(sea_orm::DbErr::Custom("the log could not be written back".into())),
+            false => Err(DbErr::Custom("the log could not be written back".into())),
         }
     }
 
     /// Makes the changes of a group and answers all of them.
     async fn take(&self, mut group: Vec<Box<dyn Change>>) {
         let mut alone = Vec::new();
-        while group.len() > 1 {
+        loop {
             self.turn_down_late(&mut group);
+            if group.len() < 2 {
+                break;
+            }
             match self.tried(&mut group).await {
                 Ok(done) => answer(group.drain(..done).collect(), None),
                 // It comes behind the others: what it saw of them has been undone with it.
@@ -384,12 +387,44 @@ impl Task {
             return Err(undone);
         }
         *committing = true;
-        if let Err(error) = txn.commit().await {
+        if let Err(error) = self.commit(txn).await {
             self.drop_connections().await;
             return Err(self.not_committed(&error));
         }
+        // Stopped by an earlier commit that nobody waited for any more: after that no success can be trusted.
+        if self.health.is_stopped() {
+            self.health.check().map_err(Undone::Unknown)?;
+        }
         self.health.committed(made);
         Ok(made)
+    }
+
+    /// Commits. SQLite goes on with that when nobody waits any more, and how it ends is heard all the same: a disk that
+    /// fails after a long time has failed.
+    async fn commit(&self, txn: DatabaseTransaction) -> Result<(), DbErr> {
+        if !self.is_ours() {
+            return txn.commit().await;
+        }
+        let health = self.health.clone();
+        let commit = tokio::spawn(async move {
+            let committed = txn.commit().await;
+            if let Err(error) = committed.as_ref()
+                && is_disk_failure(error)
+            {
+                // What SQLite says after a failed flush cannot be trusted.
+                health.stop(&error.to_string());
+            }
+            committed
+        });
+        commit.await.unwrap_or_else(|ended| match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(ended) => Err(DbErr::Custom(ended.to_string())),
+        })
+    }
+
+    /// Whether the disk is ours to look after: servers look after their own.
+    fn is_ours(&self) -> bool {
+        self.pool.get().get_database_backend() == DbBackend::Sqlite
     }
 
     /// After a commit or a rollback that failed, the driver and SQLite may not agree whether a transaction is open: what is
@@ -402,19 +437,15 @@ impl Task {
         tokio::spawn(async move { old.close().await });
     }
 
-    fn not_committed(&self, error: &sea_orm::DbErr) -> Undone {
-        if is_disk_failure(error) {
-            // What SQLite says after a failed flush cannot be trusted.
-            self.health.stop(&error.to_string());
+    fn not_committed(&self, error: &DbErr) -> Undone {
+        if self.is_ours() && is_disk_failure(error) {
             return Undone::Unknown(StoreError::Stopped(error.to_string()));
         }
         match StoreError::from(error.clone()) {
             // Serialization failures may show at the commit, which has then undone everything; and so does SQLite, in the
             // same process, if there was no room.
             error @ StoreError::Conflict(_) => Undone::Before(error),
-            StoreError::Full(why) if self.pool.get().get_database_backend() == DbBackend::Sqlite => {
-                Undone::Before(StoreError::Full(why))
-            }
+            StoreError::Full(why) if self.is_ours() => Undone::Before(StoreError::Full(why)),
             _ => Undone::Unknown(StoreError::Unavailable(error.to_string())),
         }
     }
@@ -423,5 +454,42 @@ impl Task {
 fn answer(changes: Vec<Box<dyn Change>>, error: Option<&StoreError>) {
     for change in changes {
         change.answer(error.cloned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::address::Address;
+    use crate::sql::connect::{Use, make_private};
+
+    /// A change that has waited too long.
+    struct Late;
+
+    impl Change for Late {
+        fn run<'a>(&'a mut self, _txn: &'a DatabaseTransaction) -> Pin<Box<dyn Future<Output = Ran> + Send + 'a>> {
+            Box::pin(std::future::ready(Ran::Done))
+        }
+
+        fn answer(self: Box<Self>, error: Option<StoreError>) {
+            assert!(matches!(error, Some(StoreError::Busy(_))), "{error:?}");
+        }
+
+        fn is_late(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_that_all_come_too_late_take_no_commit() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("database");
+        make_private(&file).expect("it is made");
+        let address = Address::parse(&format!("sqlite:{}", file.display())).expect("a path");
+        let pool = Arc::new(Pool::open(&address, Use::Write, 1).await.expect("it opens"));
+        let health = Arc::new(Health::default());
+        let task = Task { pool: pool.clone(), readers: pool, health: health.clone(), fence: Arc::default() };
+        task.take(vec![Box::new(Late), Box::new(Late)]).await;
+        assert_eq!((health.stats().commits, health.stats().busy), (0, 2));
     }
 }

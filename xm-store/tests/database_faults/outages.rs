@@ -13,7 +13,7 @@ use xmmep::types::UserId;
 use super::{Behind, again, form, in_time, is_passing, on_each_engine, on_own_servers, refusal};
 use crate::common::proxy::{Fault, Proxy};
 use crate::common::servers::{Engine, Server};
-use crate::common::wire::{Kind, Request};
+use crate::common::wire::{Kind, Request, mysql_packet, postgres_message};
 
 on_own_servers!(
     a_server_that_is_down_at_start_is_named_and_later_found,
@@ -26,6 +26,7 @@ on_each_engine!(
     a_table_that_somebody_holds_ends_calls_in_time,
     a_server_that_falls_silent_while_it_is_opened_is_named_in_time,
     connections_that_never_answer_again_are_given_up,
+    a_disk_that_fails_under_a_commit_of_a_server_stops_nothing,
 );
 
 /// The event loop may be late by this much: the machine may be busy, but a blocked loop is late by seconds.
@@ -214,4 +215,27 @@ async fn connections_that_never_answer_again_are_given_up(server: &'static Serve
         let made = again("writing", || behind.store.register(form(number, &format!("Ann{number}")), at(1))).await;
         assert!(matches!(made, Registration::Registered(_)), "{made:?}");
     }
+}
+
+/// What a server says whose disk failed: MySQL's "error writing file", PostgreSQL's `io_error`.
+fn disk_failed(engine: Engine) -> Vec<u8> {
+    match engine {
+        Engine::MariaDb => {
+            let number = 1026_u16.to_le_bytes();
+            mysql_packet(1, &[&[0xff], &number[..], b"#HY000Error writing file"].concat())
+        }
+        Engine::Postgres => postgres_message(b'E', b"SERROR\0VERROR\0C58030\0Mcould not write\0\0"),
+    }
+}
+
+async fn a_disk_that_fails_under_a_commit_of_a_server_stops_nothing(server: &'static Server) {
+    let place = Behind::new(server).await;
+    let ann = form(1, "Ann");
+    place.proxy.when(Request::is_commit, Fault::LastWords(disk_failed(server.engine())));
+    let said = in_time("a commit", place.store.register(ann.clone(), at(0))).await;
+    assert!(place.proxy.disarm(), "it came to a commit");
+    // Whether it was made is not known here: to be asked again, and of a server that is not given up.
+    assert!(matches!(said, Err(StoreError::Unavailable(_))), "{said:?}");
+    let made = again("the same once more", || place.store.register(ann.clone(), at(0))).await;
+    assert!(matches!(made, Registration::Registered(_)), "{made:?}");
 }

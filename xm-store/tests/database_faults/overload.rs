@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use xm_store::sql::SqlPlacements;
+use xm_store::sql::{SqlPlacements, open_presence};
 use xm_store::testing::at;
-use xm_store::{Placements, StoreError};
+use xm_store::testing::contacts::wish;
+use xm_store::{Contacts, Placements, StoreError};
 use xmmep::types::UserId;
 
 use super::{Behind, again, form, is_passing, on_each_engine};
 use crate::common::memory_peak;
-use crate::common::proxy::Mode;
+use crate::common::proxy::{Mode, Proxy};
 use crate::common::servers::Server;
+use crate::common::wire::Kind;
 
 on_each_engine!(
     a_full_queue_says_so_at_once_and_loses_nothing_it_took,
     a_slow_database_ends_every_call_in_time_and_takes_no_memory,
+    erasing_somebody_whom_many_watch_takes_few_statements,
 );
 
 /// More than wait anywhere.
@@ -84,4 +87,25 @@ async fn a_slow_database_ends_every_call_in_time_and_takes_no_memory(server: &'s
     assert!(used < MEMORY_MAX, "{used} bytes");
     behind.proxy.set(Mode::Pass);
     again("afterwards", || behind.store.register(form(1, "Ann"), at(0))).await;
+}
+
+async fn erasing_somebody_whom_many_watch_takes_few_statements(server: &'static Server) {
+    const WATCHERS: u64 = 600;
+    let (proxy, database) = (Proxy::of(server).await, server.database("PresenceDB_C1P1"));
+    let store = open_presence(&server.url_at(proxy.port(), database.name())).await.expect("it opens");
+    let store = Arc::new(store);
+    let mut asking: JoinSet<_> = (1..=WATCHERS)
+        .map(|me| {
+            let store = store.clone();
+            async move { store.ask(wish(me, 5_000)).await.map(drop) }
+        })
+        .collect();
+    while let Some(asked) = asking.join_next().await {
+        asked.expect("no panic").expect("the queue has room for all");
+    }
+    proxy.requests();
+    assert_eq!(store.erase(UserId(5_000)).await.expect("it is done").len() as u64, WATCHERS);
+    let statements = proxy.requests().iter().filter(|request| request.kind == Kind::Run).count();
+    // Each takes its way there and back, and all of them must end within the time that a change has.
+    assert!(statements < 25, "{statements} statements");
 }

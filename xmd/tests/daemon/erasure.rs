@@ -113,6 +113,26 @@ async fn who_is_erased_is_gone_from_every_file_and_the_others_go_on() {
     running.stop("-TERM");
 }
 
+#[tokio::test]
+async fn a_reader_of_the_last_database_does_not_make_an_erasure_fail_that_was_made() {
+    use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+    let place = Place::new("");
+    let running = place.start();
+    enrol(&place, &running, "ann");
+    running.stop("-TERM");
+    let mut options = ConnectOptions::new(format!("sqlite://{}", place.data("RouterDB.db").display()));
+    let reader = Database::connect(options.max_connections(1).clone()).await.unwrap();
+    reader.execute_unprepared("BEGIN; SELECT COUNT(*) FROM placements").await.unwrap();
+    let (code, words) = said(&place, &["user", "erase", "ann", "--yes"]);
+    assert_eq!((code, words.contains("the next start takes them out")), (0, true), "{words}");
+    reader.close().await.unwrap();
+    place.start().stop("-TERM");
+    for file in ["RouterDB.db", "RouterDB.db-wal"] {
+        let bytes = std::fs::read(place.data(file)).unwrap_or_default();
+        assert!(!bytes.windows(15).any(|window| window == b"ann@example.org"), "{file}");
+    }
+}
+
 #[test]
 fn a_running_server_an_unknown_and_an_impossible_name_are_refused() {
     let place = Place::new("");

@@ -111,12 +111,38 @@ fn settled_and_forgotten_in_the_same_breath_as_appended_is_written_in_that_order
         );
         assert_eq!((stored.unwrap().len(), settled.unwrap().len(), forgotten), (1, 1, Ok(())));
     });
+    log.shared.reading().assert_sums();
+    assert!(!log.shared.reading().is_needed(0), "there is no such segment");
     let crashed = crash_copy(directory.path());
     drop(log);
     for directory in [directory.path(), crashed.path()] {
         let log = OfflineLog::open(directory, small()).unwrap();
         assert_eq!(block_on(waiting(&log)), [], "the level was on disk before it could be forgotten");
     }
+}
+
+#[test]
+fn settled_in_the_same_breath_as_appended_a_level_outlives_the_segment_of_its_parcel() {
+    let directory = scratch();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    block_on(async {
+        let (stored, settled) = tokio::join!(log.append(BOB, vec![parcel(1)]), async {
+            log.settle(BOB, &ids([1]), Level::Received, AT).await
+        });
+        assert_eq!((stored.unwrap().len(), settled.unwrap().len()), (1, 1));
+        for number in 100..500 {
+            log.append(BOB, vec![Parcel { body: vec![7; 1_000], ..parcel(number) }]).await.unwrap();
+            log.settle(BOB, &ids([number]), Level::Refused, WallTime(number)).await.unwrap();
+        }
+        // Waits until the log has been compacted.
+        log.forget(WallTime(0)).await.unwrap();
+    });
+    log.shared.reading().assert_sums();
+    assert!(!log.shared.reading().is_needed(0), "there is no such segment");
+    assert!(!disk::segment_path(directory.path(), 1).exists(), "the segment of the first one has been compacted");
+    drop(log);
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(block_on(log.level(BOB, id(&parcel(1)))).unwrap(), Some(Level::Received));
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub struct Model {
     pub id: i16,
     /// 0 until somebody takes over for the first time.
     pub epoch: i64,
+    /// A random number of the store that took over, by which it knows itself.
+    pub claim: i64,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

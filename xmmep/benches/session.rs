@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use divan::Bencher;
+use divan::counter::BytesCount;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use xmmep::session::{Accept, Acceptor, Config, Connecting, Opened, ServerKey, Serves, Session, Step};
@@ -106,6 +107,36 @@ fn message_there_and_back(bencher: Bencher, len: usize) {
     bencher.bench_local(|| {
         relay(&mut ours, &mut theirs, client());
         relay(&mut theirs, &mut ours, server());
+    });
+}
+
+/// One record with so many bytes in it, 32 more on the wire: nothing queued, ordered or acknowledged.
+#[divan::bench(args = [50, 118, 1_000], sample_size = 100)]
+fn seal(bencher: Bencher, len: usize) {
+    let (mut ours, _) = Setup::sessions();
+    let payload = Bytes::from(vec![7; len]);
+    let (mut datagram, now) = (Vec::new(), Time::from_micros(60_000));
+    bencher.counter(BytesCount::new(len)).bench_local(|| {
+        ours.send_unreliable(payload.clone()).expect("the queue is short");
+        ours.poll_transmit(now, black_box(&mut datagram))
+    });
+}
+
+#[divan::bench(args = [50, 118, 1_000], sample_size = 100)]
+fn open(bencher: Bencher, len: usize) {
+    let (mut ours, mut theirs) = Setup::sessions();
+    let payload = Bytes::from(vec![7; len]);
+    let now = Time::from_micros(60_000);
+    let seal = || {
+        let mut datagram = Vec::new();
+        ours.send_unreliable(payload.clone()).expect("the queue is short");
+        ours.poll_transmit(now, &mut datagram).expect("a record");
+        datagram
+    };
+    let mut events = Vec::with_capacity(8);
+    bencher.counter(BytesCount::new(len)).with_inputs(seal).bench_local_refs(|record| {
+        theirs.receive(now, client(), black_box(record), &mut events).expect("it is authentic");
+        events.clear();
     });
 }
 

@@ -14,7 +14,7 @@ use xmmep::messages::{OnlineBuddy, Part};
 use xmmep::result_code::ResultCode;
 use xmmep::secret::KeyHash;
 use xmmep::session::{CloseReason, UserKind};
-use xmmep::types::{RosterVersion, Status, UserId};
+use xmmep::types::{Status, UserId};
 
 use super::users::{Online, User};
 use super::{Presence, delivery, online};
@@ -35,13 +35,13 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let session = ctx.session().ok_or(Refusal::BadState)?;
     let account = prove(&ctx, &req).await?;
-    let mut roster = presence.stores.contacts.load(account.user).await?;
     let history = presence.stores.accounts.logged_in(account.user, ctx.now().wall).await?.unwrap_or_default();
     let mut online = Some(Online {
         session,
         device: req.device,
         device_class: req.device_class,
         ready: false,
+        was_asked: false,
         status: req.status,
         personal_msg: account.profile.personal_msg.as_str().into(),
         announced: None,
@@ -51,21 +51,14 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
         allowance: (u64::from(presence.config.texts_burst) * 1_000, ctx.now().mono),
     });
     let contacts = &*presence.stores.contacts;
-    let enter = |user: &mut User| take_over(presence, &ctx, user, &mut online);
-    let (replaced, version) = presence.users.with_loaded(contacts, ctx.now().mono, account.user, enter).await??;
-    if let Some(old) = replaced {
+    let enter = |user: &mut User, roster: &Roster| {
+        online.iter_mut().for_each(|new| new.was_asked = !roster.requests.is_empty());
+        take_over(presence, &ctx, user, &mut online)
+    };
+    let (roster, replaced) = presence.users.enter(contacts, ctx.now().mono, account.user, enter).await?;
+    if let Some(old) = replaced? {
         delivery::session_lost(presence, ctx.now(), ctx.outbox(), account.user);
         report_duplicate(&ctx, old, &req.device_name);
-    }
-    if version != roster.version {
-        // Changed since it was read. What changes from here on is told to this session.
-        roster = match contacts.load(account.user).await {
-            Ok(roster) => roster,
-            Err(error) => {
-                leave(presence, ctx.now(), ctx.outbox(), account.user, session);
-                return Err(error.into());
-            }
-        };
     }
     ctx.outbox().bind(session, account.user);
     let unchanged = req.roster_version == roster.version;
@@ -113,16 +106,15 @@ async fn prove(ctx: &Ctx<Presence>, req: &LoginReq) -> Result<Account, Refusal> 
     Err(Refusal::WrongPassword)
 }
 
-/// Puts the new session in the place of the old one, if there is one; returns the old one, and the version of the roster.
+/// Puts the new session in the place of the old one, if there is one; returns the old one.
 fn take_over(
     presence: &Presence,
     ctx: &Ctx<Presence>,
     user: &mut User,
     online: &mut Option<Online>,
-) -> Result<(Option<SessionRef>, RosterVersion), Refusal> {
+) -> Result<Option<SessionRef>, Refusal> {
     let now = ctx.now().mono;
-    let version = user.roster_version;
-    let Some(new) = online.as_mut() else { return Ok((None, version)) };
+    let Some(new) = online.as_mut() else { return Ok(None) };
     if let Some(old) = &user.online {
         let fights = old.replaced_at.filter(|at| now.since(*at) < presence.config.replace_interval);
         if old.device == new.device {
@@ -140,7 +132,7 @@ fn take_over(
     let replaced = user.online.take().map(|old| old.session);
     user.online = online.take();
     user.used = now;
-    Ok((replaced, version))
+    Ok(replaced)
 }
 
 /// The old client is told; its session hears nothing any more.
@@ -218,16 +210,17 @@ fn send_parts<T: Clone, M: Message>(
 async fn ready(ctx: Ctx<Presence>, _: ClientReady) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let (me, session) = (ctx.user(), ctx.session().ok_or(Refusal::BadState)?);
-    let first = presence.users.with(me, |user| {
+    let was_asked = presence.users.with(me, |user| {
         let online = user.online.as_mut().filter(|online| online.session == session)?;
-        Some(!std::mem::replace(&mut online.ready, true))
+        let first = !std::mem::replace(&mut online.ready, true);
+        Some(first.then_some(online.was_asked))
     });
-    if !first.flatten().ok_or(Refusal::BadState)? {
-        return ctx.done();
-    }
+    let Some(was_asked) = was_asked.flatten().ok_or(Refusal::BadState)? else { return ctx.done() };
     online::announce_login(presence, ctx.now(), ctx.outbox(), me);
     delivery::session_ready(presence, ctx.now(), ctx.outbox(), me, session);
-    show_requests(&ctx, session).await?;
+    if was_asked {
+        show_requests(&ctx, session).await?;
+    }
     ctx.done()
 }
 

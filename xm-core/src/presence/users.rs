@@ -9,7 +9,7 @@ use xm_store::records::{ParcelId, Roster};
 use xm_store::{Contacts, StoreError};
 use xmmep::messages::DeviceClass;
 use xmmep::messages::chat::Tick;
-use xmmep::types::{DeviceId, RosterVersion, Status, Time, UserId};
+use xmmep::types::{DeviceId, Status, Time, UserId};
 
 use super::inbox::Inbox;
 use super::recent::Recent;
@@ -42,7 +42,6 @@ pub(super) struct User {
     pub(super) friends: Box<[UserId]>,
     /// Whom he has blocked, sorted.
     pub(super) blocked: Box<[UserId]>,
-    pub(super) roster_version: RosterVersion,
     pub(super) online: Option<Online>,
     pub(super) inbox: Option<Box<Inbox>>,
     pub(super) used: Time,
@@ -55,6 +54,8 @@ pub(super) struct Online {
     pub(super) device_class: DeviceClass,
     /// The client has everything; others may be told and messages may come.
     pub(super) ready: bool,
+    /// Others had asked to be buddies before the login: shown once the client is ready.
+    pub(super) was_asked: bool,
     pub(super) status: Status,
     pub(super) personal_msg: Box<str>,
     /// When watchers were told last, if ever.
@@ -80,15 +81,7 @@ pub(super) struct Changed {
 
 impl User {
     fn absent(now: Time) -> Self {
-        Self {
-            known: false,
-            friends: Box::default(),
-            blocked: Box::default(),
-            roster_version: RosterVersion::default(),
-            online: None,
-            inbox: None,
-            used: now,
-        }
+        Self { known: false, friends: Box::default(), blocked: Box::default(), online: None, inbox: None, used: now }
     }
 
     /// Returns whose friend he became, or was: nobody, if he had not been known.
@@ -102,7 +95,6 @@ impl User {
         };
         let changed = Changed { gained: only(&self.friends, &before), lost: only(&before, &self.friends) };
         self.blocked = roster.blocked.iter().map(|person| person.user).collect();
-        self.roster_version = roster.version;
         self.known = true;
         changed
     }
@@ -148,31 +140,27 @@ impl Users {
         change(user)
     }
 
-    /// Runs `change` on a user, loading him if he is not in memory. `change` runs at most once, under a short lock.
-    pub(super) async fn with_loaded<T>(
+    /// Reads a user's roster and runs `change` on him, under a short lock, at most once: nothing that others changed and
+    /// followed up happened in between.
+    pub(super) async fn enter<T>(
         &self,
         contacts: &dyn Contacts,
         now: Time,
         user: UserId,
-        change: impl FnOnce(&mut User) -> T,
-    ) -> Result<T, StoreError> {
+        change: impl FnOnce(&mut User, &Roster) -> T,
+    ) -> Result<(Roster, T), StoreError> {
         loop {
-            let changes = {
-                let mut shard = self.shard(user);
-                if let Some(user) = shard.users.get_mut(&user).filter(|user| user.known) {
-                    user.used = user.used.max(now);
-                    return Ok(change(user));
-                }
-                shard.changes
-            };
+            let changes = self.shard(user).changes;
             let roster = contacts.load(user).await?;
             let mut shard = self.shard(user);
             if shard.changes == changes {
                 let user = shard.users.entry(user).or_insert_with(|| User::absent(now));
+                user.used = user.used.max(now);
                 if !user.known {
                     user.take(&roster);
                 }
-                return Ok(change(user));
+                let changed = change(user, &roster);
+                return Ok((roster, changed));
             }
         }
     }

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use rand_core::CryptoRng;
 use snow::HandshakeState;
-use snow::params::NoiseParams;
 
 use super::cookie::{Cookies, Limiter};
 use super::handshake::{LOOKUP, LOOKUP_ANSWER_MAX, OPEN, WELCOME_MAX};
+use super::noise::Responder;
 use super::ticket::Admission;
 use super::wire::{DATAGRAM_MAX, Init, InitToken, NOISE_OVERHEAD, RESPONSE, RESPONSE_HEADER, Reply};
-use super::{Config, Role, ServerKey, Session, noise};
+use super::{Config, Role, ServerKey, Session};
 use crate::secret::TicketKey;
 use crate::types::{PresenceId, Time, WallTime};
 
@@ -56,8 +56,7 @@ impl Serves {
 /// Up to a valid cookie or ticket nothing is allocated and no curve operation is done; before the first one the
 /// sender's address is held to [`HANDSHAKES_PER_SECOND`](super::HANDSHAKES_PER_SECOND).
 pub struct Acceptor {
-    key: ServerKey,
-    params: NoiseParams,
+    responder: Responder,
     serves: Serves,
     tickets: Option<(TicketKey, PresenceId)>,
     cookies: Cookies,
@@ -131,8 +130,7 @@ impl Acceptor {
         rng: &mut impl CryptoRng,
     ) -> Self {
         Self {
-            key,
-            params: noise::params(),
+            responder: Responder::new(key),
             serves,
             tickets,
             cookies: Cookies::new(now, rng),
@@ -208,7 +206,7 @@ impl Acceptor {
             self.stats.limited += 1;
             return Accept::Nothing;
         }
-        let mut state = noise::responder(&self.params, &self.key, initiator_index, rng);
+        let mut state = self.responder.start(initiator_index, rng);
         let mut plain = [0; DATAGRAM_MAX];
         let Ok(len) = state.read_message(message, &mut plain) else {
             self.stats.forged += 1;

@@ -49,6 +49,7 @@
 #![doc = include_str!("on_the_wire.md")]
 
 mod accept;
+mod aead;
 mod chunk;
 mod config;
 mod cookie;
@@ -64,6 +65,7 @@ mod records;
 mod ticket;
 mod transmit;
 mod wire;
+mod x25519;
 
 use core::fmt;
 use core::net::SocketAddr;

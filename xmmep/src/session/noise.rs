@@ -2,6 +2,7 @@
 //! `handshake.rs` (client) and `accept.rs` (server).
 
 use core::fmt;
+use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
@@ -11,6 +12,7 @@ use snow::{Builder, HandshakeState};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::wire::VERSION;
+use super::x25519::{KeyPair, X25519};
 
 /// The Noise protocol of client links.
 pub const NOISE_NAME: &str = "Noise_NK_25519_ChaChaPoly_BLAKE2s";
@@ -44,9 +46,7 @@ impl ServerKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> ServerPublicKey {
-        let mut dh = DefaultResolver.resolve_dh(&DHChoice::Curve25519).expect("snow is built with use-curve25519");
-        dh.set(&self.0);
-        ServerPublicKey(dh.pubkey().try_into().expect("an X25519 key has 32 bytes"))
+        ServerPublicKey(KeyPair::new(self.0).public())
     }
 }
 
@@ -71,30 +71,38 @@ pub(super) fn draw(rng: &mut impl CryptoRng) -> [u8; 32] {
     bytes
 }
 
-/// The Noise parameters, parsed.
-pub(super) fn params() -> NoiseParams {
+fn params() -> NoiseParams {
     NOISE_NAME.parse().expect("a name snow knows")
+}
+
+/// What a server has ready for each handshake.
+pub(super) struct Responder {
+    params: NoiseParams,
+    key: ServerKey,
+    pair: Arc<KeyPair>,
+}
+
+impl Responder {
+    pub(super) fn new(key: ServerKey) -> Self {
+        Self { params: params(), pair: Arc::new(KeyPair::new(key.0)), key }
+    }
+
+    /// The server's state for one handshake.
+    pub(super) fn start(&self, initiator_index: u32, rng: &mut impl CryptoRng) -> HandshakeState {
+        let prologue = prologue(initiator_index);
+        let resolver = resolver(draw(rng), Some(self.pair.clone()));
+        let builder = Builder::with_resolver(self.params.clone(), resolver);
+        let builder = builder.prologue(&prologue).and_then(|builder| builder.local_private_key(&self.key.0));
+        builder.and_then(Builder::build_responder).expect("all that NK asks of a responder is given")
+    }
 }
 
 /// The client's state. The ephemeral key is drawn from `rng` here and now: snow has no RNG of its own.
 pub(super) fn initiator(key: &ServerPublicKey, initiator_index: u32, rng: &mut impl CryptoRng) -> HandshakeState {
     let prologue = prologue(initiator_index);
-    let builder = Builder::with_resolver(params(), resolver(draw(rng)));
+    let builder = Builder::with_resolver(params(), resolver(draw(rng), None));
     let builder = builder.prologue(&prologue).and_then(|builder| builder.remote_public_key(&key.0));
     builder.and_then(Builder::build_initiator).expect("all that NK asks of an initiator is given")
-}
-
-/// The server's state.
-pub(super) fn responder(
-    params: &NoiseParams,
-    key: &ServerKey,
-    initiator_index: u32,
-    rng: &mut impl CryptoRng,
-) -> HandshakeState {
-    let prologue = prologue(initiator_index);
-    let builder = Builder::with_resolver(params.clone(), resolver(draw(rng)));
-    let builder = builder.prologue(&prologue).and_then(|builder| builder.local_private_key(&key.0));
-    builder.and_then(Builder::build_responder).expect("all that NK asks of a responder is given")
 }
 
 /// What both sides must agree on before the first message: protocol, version, and the index in clear.
@@ -105,21 +113,30 @@ fn prologue(initiator_index: u32) -> [u8; 10] {
     prologue
 }
 
-fn resolver(ephemeral: [u8; 32]) -> Box<FallbackResolver> {
-    Box::new(FallbackResolver::new(Box::new(Ephemeral(ephemeral)), Box::new(DefaultResolver)))
+fn resolver(ephemeral: [u8; 32], known: Option<Arc<KeyPair>>) -> Box<FallbackResolver> {
+    Box::new(FallbackResolver::new(Box::new(Own { ephemeral, known }), Box::new(DefaultResolver)))
 }
 
-/// Answers for randomness with 32 bytes drawn beforehand, and for nothing else.
-#[derive(Zeroize, ZeroizeOnDrop)]
-struct Ephemeral([u8; 32]);
+/// Answers for randomness with 32 bytes drawn beforehand, and for X25519; the rest is snow's.
+struct Own {
+    ephemeral: [u8; 32],
+    /// The server's static key.
+    known: Option<Arc<KeyPair>>,
+}
 
-impl CryptoResolver for Ephemeral {
+impl Drop for Own {
+    fn drop(&mut self) {
+        self.ephemeral.zeroize();
+    }
+}
+
+impl CryptoResolver for Own {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Once(Some(self.0))))
+        Some(Box::new(Once(Some(self.ephemeral))))
     }
 
-    fn resolve_dh(&self, _: &DHChoice) -> Option<Box<dyn Dh>> {
-        None
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        (*choice == DHChoice::Curve25519).then(|| Box::new(X25519::new(self.known.clone())) as Box<dyn Dh>)
     }
 
     fn resolve_hash(&self, _: &HashChoice) -> Option<Box<dyn Hash>> {

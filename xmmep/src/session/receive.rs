@@ -16,7 +16,8 @@ impl Session {
     /// Takes in a datagram that arrived from `from`; decrypts it in place. What it brings is appended to `events`.
     ///
     /// # Errors
-    /// If it is not an authentic, new record of this session. Then nothing has changed but a counter.
+    /// If it is not an authentic, new record of this session. Then nothing has changed but a counter, and what `datagram`
+    /// holds is of no use.
     pub fn receive(
         &mut self,
         now: Time,

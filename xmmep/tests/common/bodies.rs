@@ -216,10 +216,10 @@ fn record(bytes: &[u8]) {
     let mut datagram = vec![8];
     datagram.extend_from_slice(&session.index().to_be_bytes());
     datagram.extend_from_slice(bytes);
-    let (before, copy) = (format!("{session:?}"), datagram.clone());
+    let before = format!("{session:?}");
     let mut events = Vec::new();
     assert!(session.receive(NOW, hostile::CLIENT, &mut datagram, &mut events).is_err(), "a record was forged");
-    assert_eq!((before, copy, 0), (format!("{session:?}"), datagram, events.len()), "a forged record left a trace");
+    assert_eq!((before, 0), (format!("{session:?}"), events.len()), "a forged record left a trace");
 }
 
 /// Bytes of the header, so that targets and seeds agree on where a body begins.

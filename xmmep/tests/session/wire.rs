@@ -239,7 +239,7 @@ impl Wire {
         let received = end.session.receive(now, flying.from, &mut bytes, &mut events);
         if received.is_err() {
             assert_eq!(before, format!("{:?}", end.session), "changed by a rejected datagram");
-            assert_eq!((bytes, events.len()), (flying.bytes, 0), "a rejected datagram was touched");
+            assert_eq!(events.len(), 0, "a rejected datagram said something");
             return;
         }
         assert_ne!(flying.fate, Fate::Damaged, "a damaged datagram was accepted");

@@ -4,14 +4,17 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use xmmep::session::{Admission, CloseReason, Session};
+use xmmep::session::{Admission, CloseReason, DATAGRAM_MAX, Session};
 use xmmep::types::{Time, UserId};
 
 use crate::engine::Datagram;
 use crate::limits::{LINGER, LOGIN_TIMEOUT, SESSIONS_PER_LANE_MAX, STRANGERS_MAX};
 use crate::outbox::{LaneId, SessionRef};
+
+/// Bytes that are allocated at a time for datagrams: a batch of small ones.
+const BLOCK: usize = 16 * 1024;
 
 /// The sessions of one lane.
 pub(crate) struct Lane {
@@ -24,6 +27,8 @@ pub(crate) struct Lane {
     /// One entry per session and registered deadline; stale ones are skipped when their time comes.
     deadlines: BinaryHeap<Reverse<(Time, u32)>>,
     buffer: Vec<u8>,
+    /// Datagrams are parts of this, so that their memory is used again once they are sent.
+    block: BytesMut,
 }
 
 /// A session and what the lane knows of it.
@@ -72,7 +77,8 @@ impl Lane {
             strangers: 0,
             touched: Vec::new(),
             deadlines: BinaryHeap::new(),
-            buffer: Vec::with_capacity(xmmep::session::DATAGRAM_MAX),
+            buffer: Vec::with_capacity(DATAGRAM_MAX),
+            block: BytesMut::new(),
         }
     }
 
@@ -205,7 +211,11 @@ impl Lane {
                 entry.session.close(reason);
             }
             while let Some(to) = entry.session.poll_transmit(now, &mut self.buffer) {
-                out.push(Datagram { to, bytes: Bytes::copy_from_slice(&self.buffer) });
+                if self.block.capacity() < self.buffer.len() {
+                    self.block.reserve(BLOCK);
+                }
+                self.block.extend_from_slice(&self.buffer);
+                out.push(Datagram { to, bytes: self.block.split().freeze() });
             }
             match entry.deadline() {
                 _ if entry.session.is_over() && entry.session.deadline().is_none() => gone.extend(self.remove(index)),

@@ -143,11 +143,20 @@ pub fn answer<M: Message>(message: &M, sequence: Sequence) -> Bytes {
 }
 
 fn encode<M: Message>(header: Header, message: &M) -> Bytes {
-    let mut out = BytesMut::with_capacity(128);
+    write(header, 128, |out| message.encode_body(out))
+}
+
+/// The frame of a message that wants no answer, whose body of about `len` bytes is written by `body`.
+pub(crate) fn notice_with(code: Code, len: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    write(Header { code, kind: Kind::Ask, sequence: Sequence::NONE }, HEADER_LEN + len, body)
+}
+
+fn write(header: Header, len: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(len);
     out.put_u16(header.code.0);
     out.put_u8(if header.kind == Kind::Answer { FLAG_ANSWER } else { 0 });
     out.put_u32(header.sequence.0);
-    message.encode_body(&mut out);
+    body(&mut out);
     out.freeze()
 }
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use xm_store::StoreError;
 use xm_store::records::{Level, ParcelId, Place};
-use xmmep::message::Message;
-use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtMsg, TxtMsgFwd, TxtTickNotify};
+use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtTickNotify, forwarded};
 use xmmep::result_code::ResultCode;
 use xmmep::types::UserId;
 
@@ -117,9 +116,9 @@ fn change(
 }
 
 /// Wakes the lane when the next message would have to be stored.
-pub(super) fn set_timer(presence: &Presence, user: UserId, state: &User) {
-    let at = state.inbox.as_ref().and_then(|inbox| inbox.deadline());
-    if let (Some(at), Some(session)) = (at, state.ready_session()) {
+pub(super) fn set_timer(presence: &Presence, user: UserId, state: &mut User) {
+    let Some(session) = state.ready_session() else { return };
+    if let Some(at) = state.inbox.as_mut().and_then(|inbox| inbox.timer()) {
         presence.timers.set(session.lane(), at, Due::Store(user));
     }
 }
@@ -131,10 +130,7 @@ pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Vec<Effect>) {
     effects.retain(|effect| {
         match effect {
             Effect::Relay { parcel, at, content, from_store } => {
-                if let Ok(message) = TxtMsg::decode_body(content) {
-                    let (from, at, from_store) = (parcel.from, *at, *from_store);
-                    outbox.send(session, &TxtMsgFwd { from, at, from_store, text: message.text });
-                }
+                outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, content));
             }
             Effect::Drained { sent: 0 } => {}
             Effect::Drained { sent } => outbox.send(session, &OfflineEndNotify { sent: *sent, left: 0 }),

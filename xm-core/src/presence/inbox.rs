@@ -70,6 +70,8 @@ pub(super) struct Inbox {
     unsettled: Vec<Settling>,
     appending: bool,
     road: Road,
+    /// When [`overdue`](Self::overdue) is going to be called, as far as [`timer`](Self::timer) asked for it.
+    timer: Option<Time>,
 }
 
 /// Which way a new message goes.
@@ -186,6 +188,17 @@ impl Inbox {
         })
     }
 
+    /// When to call [`overdue`](Self::overdue), unless that was said before: most messages are confirmed long before, and a
+    /// timer for each would cost more than they do.
+    pub(super) fn timer(&mut self) -> Option<Time> {
+        let at = self.deadline()?;
+        if self.timer.is_some_and(|set| set <= at) {
+            return None;
+        }
+        self.timer = Some(at);
+        Some(at)
+    }
+
     /// The store could not take note of this: it is told again. More than it can hold is forgotten, and comes again after
     /// the next login to a device that knows it.
     pub(super) fn settle_failed(&mut self, settling: Vec<Settling>) {
@@ -195,6 +208,7 @@ impl Inbox {
 
     /// Messages that were not confirmed in time go to the store, too; and what the store failed to do is tried again.
     pub(super) fn overdue(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        self.timer = self.timer.filter(|set| *set > now);
         effects.extend(self.unsettled.drain(..).map(Effect::Settle));
         for pending in &mut self.pending {
             if matches!(pending.stage, Stage::Relayed { store_at } if store_at <= now) {

@@ -19,9 +19,23 @@ use crate::records::{GROUPS_MAX, Group};
 
 /// The version of a roster.
 pub(super) async fn version(db: &impl ConnectionTrait, owner: UserId) -> Result<RosterVersion, StoreError> {
-    let row = roster::Entity::find_by_id(signed(owner.0)).one(db).await?;
+    version_in(roster::Entity::find_by_id(signed(owner.0)).one(db).await?.as_ref())
+}
+
+fn version_in(row: Option<&roster::Model>) -> Result<RosterVersion, StoreError> {
     let changes: u64 = row.map_or(Ok(0), |row| number(row.changes, "a roster's version"))?;
     Ok(RosterVersion(1 + changes))
+}
+
+/// The version of a roster, and its groups by id. Whoever never made one is not asked for them.
+pub(super) async fn version_and_all(
+    db: &impl ConnectionTrait,
+    owner: UserId,
+) -> Result<(RosterVersion, Vec<Group>), StoreError> {
+    let row = roster::Entity::find_by_id(signed(owner.0)).one(db).await?;
+    let has_groups = row.as_ref().is_some_and(|row| row.last_group != 0);
+    let groups = if has_groups { all(db, owner).await? } else { Vec::new() };
+    Ok((version_in(row.as_ref())?, groups))
 }
 
 /// Raises the version of a roster by one and returns it.

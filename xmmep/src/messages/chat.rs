@@ -15,8 +15,11 @@
 //! │                        │── OfflineEndNotify ─────────►│
 //! ```
 
+use bytes::Bytes;
+
 use crate::bounded::{List, PrivateText};
-use crate::message::records;
+use crate::frame;
+use crate::message::{Message, put, records};
 use crate::result_code::ResultCode;
 use crate::types::{MsgId, UserId, WallTime, open_enum};
 
@@ -81,6 +84,22 @@ crate::messages! {
         left: u32,
     }
 }
+
+/// The frame of a [`TxtMsgFwd`] around the body of a [`TxtMsg`], which is copied as it is: the two bodies end alike.
+///
+/// `body` has to be one that was decoded or encoded here: nobody looks into it again.
+#[must_use]
+pub fn forwarded(from: UserId, at: WallTime, from_store: bool, body: &[u8]) -> Bytes {
+    frame::notice_with(TxtMsgFwd::CODE, body.len() + FORWARDED_MORE, |out| {
+        put(&from, out);
+        put(&at, out);
+        put(&from_store, out);
+        out.extend_from_slice(body);
+    })
+}
+
+/// Most bytes of a [`TxtMsgFwd`] before its text: two numbers of up to ten bytes, and a flag.
+const FORWARDED_MORE: usize = 10 + 10 + 1;
 
 records! {
     /// A message as its sender wrote it.
@@ -152,5 +171,23 @@ open_enum! {
     TextKind(u16) {
         /// Plain text.
         0 TEXT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::body_of;
+    use crate::sample::{Sample, Sampler};
+
+    #[test]
+    fn a_text_forwarded_as_it_is_reads_as_one_that_was_encoded_anew() {
+        for seed in 0..50 {
+            let TxtMsg { text } = TxtMsg::sample(&mut Sampler::new(seed));
+            let body = body_of(&TxtMsg { text: text.clone() });
+            let (from, at, from_store) = (UserId(u64::MAX - seed), WallTime(seed << 40), seed % 2 == 0);
+            let anew = frame::notice(&TxtMsgFwd { from, at, from_store, text });
+            assert_eq!(forwarded(from, at, from_store, &body), anew, "seed {seed}");
+        }
     }
 }

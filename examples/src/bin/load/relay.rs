@@ -4,8 +4,8 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use xm_core::engine::Datagram;
 use xm_core::net::batch::{self, Receiver};
@@ -25,40 +25,37 @@ const TICK: usize = 84;
 const HEADER: usize = 13;
 const TAG: usize = 16;
 
-fn cipher() -> ChaCha20Poly1305 {
-    ChaCha20Poly1305::new(&[7; 32].into())
+fn cipher() -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).expect("a key of that cipher has 32 bytes"))
 }
 
 fn nonce(counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_le_bytes());
-    nonce.into()
+    Nonce::assume_unique_for_key(nonce)
 }
 
 fn number_of(datagram: &[u8]) -> u32 {
     datagram.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-fn seal(number: u32, counter: u64, plain: &[u8]) -> Vec<u8> {
-    let mut out = vec![8];
+fn seal(cipher: &LessSafeKey, number: u32, counter: u64, plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + plain.len() + TAG);
+    out.push(8);
     out.extend_from_slice(&number.to_be_bytes());
     out.extend_from_slice(&counter.to_be_bytes());
     out.extend_from_slice(plain);
     let (header, body) = out.split_at_mut(HEADER);
-    let tag =
-        cipher().encrypt_inout_detached(&nonce(counter), header, body.into()).expect("a datagram is not too long");
-    out.extend_from_slice(&tag);
+    let tag = cipher.seal_in_place_separate_tag(nonce(counter), Aad::from(header), body);
+    out.extend_from_slice(tag.expect("a datagram is not too long").as_ref());
     out
 }
 
 /// Opens a datagram; the plaintext, if it is authentic.
-fn open(datagram: &mut [u8]) -> Option<&[u8]> {
+fn open<'a>(cipher: &LessSafeKey, datagram: &'a mut [u8]) -> Option<&'a [u8]> {
     let (header, sealed) = datagram.split_at_mut_checked(HEADER)?;
-    let (body, tag) = sealed.split_at_mut_checked(sealed.len().checked_sub(TAG)?)?;
     let counter = u64::from_be_bytes(*header.last_chunk()?);
-    let tag = (&*tag).try_into().ok()?;
-    cipher().decrypt_inout_detached(&nonce(counter), header, (&mut *body).into(), &tag).ok()?;
-    Some(body)
+    Some(cipher.open_in_place(nonce(counter), Aad::from(header), sealed).ok()?)
 }
 
 /// The loop, as a process of its own.
@@ -71,7 +68,7 @@ pub(crate) fn serve() -> Result<(), Failure> {
     println!("Relay at {}", socket.local_addr()?);
     let mut receiver = Receiver::new(&socket)?;
     let mut addresses: Vec<Option<SocketAddr>> = vec![None; USERS as usize];
-    let (mut out, mut counter) = (Vec::new(), 0);
+    let (mut out, mut counter, cipher) = (Vec::new(), 0, cipher());
     loop {
         epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE)?;
         receiver.receive(&socket, |from, datagram| {
@@ -80,9 +77,9 @@ pub(crate) fn serve() -> Result<(), Failure> {
                 *place = Some(from);
             }
             let to = addresses.get((number ^ 1) as usize).copied().flatten();
-            if let (Some(plain), Some(to)) = (open(datagram), to) {
+            if let (Some(plain), Some(to)) = (open(&cipher, datagram), to) {
                 counter += 1;
-                out.push(Datagram { to, bytes: Bytes::from(seal(number ^ 1, counter, plain)) });
+                out.push(Datagram { to, bytes: Bytes::from(seal(&cipher, number ^ 1, counter, plain)) });
             }
         })?;
         let mut rest = out.as_slice();
@@ -111,18 +108,18 @@ pub(crate) fn measure(args: &RunArgs) -> Result<Figure, Failure> {
 }
 
 fn rounds(relay: SocketAddr, process: u32, args: &RunArgs) -> Result<f64, Failure> {
-    let mut sockets = Sockets::open(args.sockets, USERS)?;
+    let (mut sockets, cipher) = (Sockets::open(args.sockets, USERS)?, cipher());
     // The relay learns where everybody is.
     for number in 0..USERS {
-        sockets.send(sockets.of(number), relay, &seal(number, 0, &[0; TICK - HEADER - TAG]));
+        sockets.send(sockets.of(number), relay, &seal(&cipher, number, 0, &[0; TICK - HEADER - TAG]));
         sockets.flush();
     }
     let quiet = Instant::now();
     while quiet.elapsed() < Duration::from_millis(500) {
         sockets.receive(Duration::from_millis(10), |_, _, _| {})?;
     }
-    let texts: Vec<_> = (0..USERS).map(|number| seal(number, 1, &[0; TEXT - HEADER - TAG])).collect();
-    let ticks: Vec<_> = (0..USERS).map(|number| seal(number, 2, &[0; TICK - HEADER - TAG])).collect();
+    let texts: Vec<_> = (0..USERS).map(|number| seal(&cipher, number, 1, &[0; TEXT - HEADER - TAG])).collect();
+    let ticks: Vec<_> = (0..USERS).map(|number| seal(&cipher, number, 2, &[0; TICK - HEADER - TAG])).collect();
     let (before, start, mut done, mut last) = (Usage::of(process)?, Instant::now(), 0_u32, Instant::now());
     let mut to_send: Vec<(u32, &Vec<u8>)> =
         texts.iter().zip(0..).step_by(2).take(IN_FLIGHT as usize).map(|(t, n)| (n, t)).collect();

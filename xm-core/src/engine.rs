@@ -365,7 +365,7 @@ impl<R: Role> Engine<R> {
     /// A handler that had waited is done: what queued behind it is handled, until one waits again.
     fn handled(&mut self, now: Now, session: SessionRef, out: &mut Output) {
         let Some(queued) = self.lane.resolve(session).and_then(|entry| entry.waiting.take()) else { return };
-        for message in queued {
+        for message in *queued {
             self.message(now, session.index, message, out);
             // Login binds through the letter box; the next message has to see it.
             self.mail(now, out);

@@ -16,10 +16,14 @@ use crate::outbox::{LaneId, SessionRef};
 /// Bytes that are allocated at a time for datagrams: a batch of small ones.
 const BLOCK: usize = 16 * 1024;
 
+/// Places kept for those to come, beside three for each that is taken.
+const SPARE_MAX: usize = 4_096;
+
 /// The sessions of one lane.
 pub(crate) struct Lane {
     id: LaneId,
-    sessions: Slab<Entry>,
+    /// Each in a box, so that its memory is free when it leaves, whoever stays.
+    sessions: Slab<Box<Entry>>,
     serial: u64,
     strangers: usize,
     /// Sessions with something to send or a new deadline; each once.
@@ -39,7 +43,7 @@ pub(crate) struct Entry {
     pub(crate) user: UserId,
     pub(crate) admission: Option<Box<Admission>>,
     /// Messages that wait for the handler of an earlier one; `None` while no handler waits.
-    pub(crate) waiting: Option<VecDeque<Bytes>>,
+    pub(crate) waiting: Option<Box<VecDeque<Bytes>>>,
     /// When a session without a login, or one that is being closed, ends.
     ends_at: Option<Time>,
     /// Why it closes, once everything sent before was acknowledged.
@@ -98,7 +102,7 @@ impl Lane {
         let index = session.index();
         self.serial += 1;
         self.strangers += 1;
-        let slot = self.sessions.insert(Entry {
+        let slot = self.sessions.insert(Box::new(Entry {
             session,
             serial: self.serial,
             user: UserId(0),
@@ -108,14 +112,15 @@ impl Lane {
             closing: None,
             registered: None,
             touched: false,
-        });
+        }));
         debug_assert_eq!(slot, slot_of(index), "the index given to the client names the slot");
         self.touch(index);
     }
 
     /// The session with that index.
     pub(crate) fn get(&mut self, index: u32) -> Option<&mut Entry> {
-        self.sessions.get_mut(slot_of(index)).filter(|entry| entry.session.index() == index)
+        let entry = self.sessions.get_mut(slot_of(index)).filter(|entry| entry.session.index() == index);
+        entry.map(AsMut::as_mut)
     }
 
     /// The session, if it is still the same one.
@@ -196,6 +201,12 @@ impl Lane {
             }
             self.touch(index);
         }
+        if self.deadlines.capacity() > 4 * self.deadlines.len() + SPARE_MAX {
+            self.deadlines.shrink_to_fit();
+            if self.sessions.capacity() > 4 * self.sessions.len() + SPARE_MAX {
+                self.sessions.shrink_to_fit();
+            }
+        }
     }
 
     /// Empties the touched sessions into datagrams and registers their deadlines; `gone` gets the users whose session
@@ -231,11 +242,22 @@ impl Lane {
 
     /// Every session of a user or stranger, to close them at shutdown.
     pub(crate) fn all(&self) -> Vec<SessionRef> {
-        let reference = |(_, entry): (usize, &Entry)| SessionRef { index: entry.session.index(), serial: entry.serial };
+        let reference =
+            |(_, entry): (usize, &Box<Entry>)| SessionRef { index: entry.session.index(), serial: entry.serial };
         self.sessions.iter().map(reference).collect()
     }
 }
 
 fn slot_of(index: u32) -> usize {
     (index & (SESSIONS_PER_LANE_MAX - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_with_all_the_lane_knows_of_it_takes_half_a_kibibyte() {
+        assert!(size_of::<Entry>() <= 512, "{} bytes", size_of::<Entry>());
+    }
 }

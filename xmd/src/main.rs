@@ -7,7 +7,8 @@ use nix::sys::stat::{Mode, umask};
 use xmd::cli::{Cli, Command, StoreCommand};
 use xmd::{backup, check, db, run, user};
 
-/// Returns memory to the system, which the default allocator of a long-running server does badly.
+/// Returns memory to the system, which the default allocator of a long-running server does badly; by a thread of its own,
+/// so that it happens also while nothing else does.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -81,7 +81,7 @@ enum Road {
     #[default]
     Away,
     /// To the store: older ones are still being sent from there.
-    Draining(Draining),
+    Draining(Box<Draining>),
     /// To the session.
     Live,
 }
@@ -284,14 +284,14 @@ impl Inbox {
 
     /// A session is ready to receive: first what waits in the store, then the rest.
     pub(super) fn session_ready(&mut self, session: SessionRef, effects: &mut Vec<Effect>) {
-        self.road = Road::Draining(Draining {
+        self.road = Road::Draining(Box::new(Draining {
             session,
             after: Place::START,
             unconfirmed: Vec::new(),
             sent: 0,
             reading: false,
             again: true,
-        });
+        }));
         self.want_page(effects);
     }
 

@@ -28,7 +28,8 @@ pub(super) struct Users {
 
 #[derive(Default)]
 struct Shard {
-    users: HashMap<UserId, User>,
+    /// Each in a box: the table has places for those to come, and they are to be small.
+    users: HashMap<UserId, Box<User>>,
     /// Counts the changes of rosters, so that whoever loads one notices a change that happened meanwhile.
     changes: u64,
     recent: Recent,
@@ -128,14 +129,14 @@ impl Users {
 
     /// Runs `change` on a user in memory; `None` if he is not.
     pub(super) fn with<T>(&self, user: UserId, change: impl FnOnce(&mut User) -> T) -> Option<T> {
-        self.shard(user).users.get_mut(&user).map(change)
+        self.shard(user).users.get_mut(&user).map(|user| change(user))
     }
 
     /// Runs `change` on a user without reading the store: somebody who is not in memory is not here, and that is all that
     /// is known of him.
     pub(super) fn with_absent<T>(&self, now: Time, user: UserId, change: impl FnOnce(&mut User) -> T) -> T {
         let mut shard = self.shard(user);
-        let user = shard.users.entry(user).or_insert_with(|| User::absent(now));
+        let user = shard.users.entry(user).or_insert_with(|| Box::new(User::absent(now)));
         user.used = user.used.max(now);
         change(user)
     }
@@ -154,7 +155,7 @@ impl Users {
             let roster = contacts.load(user).await?;
             let mut shard = self.shard(user);
             if shard.changes == changes {
-                let user = shard.users.entry(user).or_insert_with(|| User::absent(now));
+                let user = shard.users.entry(user).or_insert_with(|| Box::new(User::absent(now)));
                 user.used = user.used.max(now);
                 if !user.known {
                     user.take(&roster);
@@ -197,7 +198,7 @@ impl Users {
     /// Forgets a user nobody needs: no session and nothing on its way.
     pub(super) fn forget_idle(&self, user: UserId) {
         let mut shard = self.shard(user);
-        let idle = |user: &User| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
+        let idle = |user: &Box<User>| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
         if shard.users.get(&user).is_some_and(idle) {
             shard.users.remove(&user);
         }
@@ -228,5 +229,16 @@ impl Users {
     /// How many users are in memory.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).users.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_his_friends_takes_less_than_a_quarter_of_a_kibibyte() {
+        assert!(size_of::<User>() <= 224, "{} bytes", size_of::<User>());
+        assert!(size_of::<Inbox>() <= 96, "{} bytes", size_of::<Inbox>());
     }
 }

@@ -1,4 +1,4 @@
-//! A Router and a Presence inside your own program: what `embed.rs` and `figures.rs` share. Copy it and change it.
+//! A Router and a Presence inside your own program: what `embed.rs` and the tests share. Copy it and change it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

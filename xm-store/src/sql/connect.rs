@@ -146,6 +146,9 @@ fn sqlite_options(sqlite: SqliteConnectOptions, path: &Path) -> SqliteConnectOpt
         .foreign_keys(true)
         // What is deleted is overwritten: key hashes and texts do not stay behind in free pages.
         .pragma("secure_delete", "ON")
+        // In KiB, per connection. The system keeps the pages, too, and once for all of them: 2 MiB each, as is usual, would
+        // take more memory than ten thousand users.
+        .pragma("cache_size", "-256")
         .busy_timeout(WAIT_MAX)
 }
 

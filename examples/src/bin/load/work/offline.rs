@@ -21,10 +21,7 @@ const COMING_BACK: u32 = 200;
 const WAITING: u32 = 100;
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
-    // What an earlier run left waiting is not to be measured.
-    for file in std::fs::read_dir(bench.place.data().join("offline-C1P1"))? {
-        std::fs::remove_file(file?.path())?;
-    }
+    bench.place.let_nothing_wait()?;
     let server = bench.server()?;
     let after = bench.population.buddies / 2;
     let step = bench.population.buddies + 1;

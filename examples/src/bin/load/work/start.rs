@@ -9,6 +9,7 @@ use crate::report::Figure;
 use crate::server::Server;
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
+    bench.place.let_nothing_wait()?;
     let server = bench.server()?;
     let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: 1 })?;
     log_in(&mut crowd, &[0])?;

@@ -198,8 +198,8 @@ impl Users {
     /// Forgets a user nobody needs: no session and nothing on its way.
     pub(super) fn forget_idle(&self, user: UserId) {
         let mut shard = self.shard(user);
-        let idle = |user: &Box<User>| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
-        if shard.users.get(&user).is_some_and(idle) {
+        let idle = |user: &User| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
+        if shard.users.get(&user).is_some_and(|user| idle(user)) {
             shard.users.remove(&user);
         }
     }

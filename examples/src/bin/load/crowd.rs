@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use xmmep::client::ServerAddress;
 use xmmep::name::UserName;
-use xmmep::session::{Event, Peek, SendError, ServerPublicKey, peek};
+use xmmep::session::{Peek, SendError, ServerPublicKey, peek};
 use xmmep::types::{Time, UserId};
 
 use crate::Failure;
@@ -60,7 +60,6 @@ struct Members {
     touched: Vec<Member>,
     /// Datagrams of handshakes.
     out: Vec<(Member, SocketAddr, Vec<u8>)>,
-    events: Vec<Event>,
     happened: Vec<(Member, Happened)>,
 }
 
@@ -93,6 +92,7 @@ impl<'a> Crowd<'a> {
             key: population.key(),
             config: Arc::default(),
             rng: rand::make_rng(),
+            events: Vec::new(),
         };
         let place = |member| Place {
             user: User::new(),
@@ -110,7 +110,6 @@ impl<'a> Crowd<'a> {
             due: BinaryHeap::new(),
             touched: Vec::new(),
             out: Vec::new(),
-            events: Vec::new(),
             happened: Vec::new(),
         };
         Ok(Self { population, who, sockets, members })
@@ -199,7 +198,7 @@ impl Members {
             return;
         };
         let happened = &mut |what| self.happened.push((member, what));
-        let reply = place.user.datagram(now, from, bytes, &place.name, &mut self.shared, &mut self.events, happened);
+        let reply = place.user.datagram(now, from, bytes, &place.name, &mut self.shared, happened);
         self.out.extend(reply.map(|(to, bytes)| (member, to, bytes)));
         self.find_under_its_index(member, socket);
         self.touch(member);

@@ -19,7 +19,7 @@ const IDENTITY: PresenceId = PresenceId { cluster: 1, presence: 1 };
 const AT: WallTime = WallTime(1_700_000_000_000);
 
 pub(crate) fn seed(args: &SeedArgs) -> Result<(), Failure> {
-    if args.buddies % 2 != 0 || args.buddies >= args.users {
+    if !args.buddies.is_multiple_of(2) || args.buddies >= args.users {
         return Err(
             format!("--buddies {}: it must be an even number below --users {}", args.buddies, args.users).into()
         );

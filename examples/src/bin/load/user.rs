@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) key: DerivedKey,
     pub(crate) config: Arc<Config>,
     pub(crate) rng: StdRng,
+    /// Empty; its memory is used again.
+    pub(crate) events: Vec<Event>,
 }
 
 /// What a workload wants to know.
@@ -102,17 +104,16 @@ impl User {
         bytes: &mut [u8],
         name: &UserName,
         shared: &mut Shared,
-        events: &mut Vec<Event>,
         happened: &mut dyn FnMut(Happened),
     ) -> Option<(SocketAddr, Vec<u8>)> {
         let step = match &mut self.stage {
             Stage::LookingUp(connecting) | Stage::Opening(connecting) => connecting.handle(now, from, bytes),
             Stage::LoggingIn(session) | Stage::Ready(session) => {
                 // What is not for this session is counted there.
-                let _ = session.receive(now, from, bytes, events);
-                for event in events.drain(..) {
-                    self.event(event, happened);
-                }
+                let _ = session.receive(now, from, bytes, &mut shared.events);
+                let mut events = std::mem::take(&mut shared.events);
+                events.drain(..).for_each(|event| self.event(event, happened));
+                shared.events = events;
                 return None;
             }
             Stage::Out => return None,

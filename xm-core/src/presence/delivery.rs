@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use xm_store::StoreError;
 use xm_store::records::{Level, ParcelId, Place};
-use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtTickNotify, forwarded};
+use xmmep::message::{Message, body_of};
+use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtMsg, TxtTickNotify, forwarded};
 use xmmep::result_code::ResultCode;
 use xmmep::types::UserId;
 
@@ -130,7 +131,15 @@ pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Vec<Effect>) {
     effects.retain(|effect| {
         match effect {
             Effect::Relay { parcel, at, content, from_store } => {
-                outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, content));
+                // What comes from the store is not taken on trust: one that is damaged must not hold up the others.
+                let checked = from_store.then(|| TxtMsg::decode_body(content).map(|message| body_of(&message)));
+                match checked {
+                    None => outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, content)),
+                    Some(Ok(body)) => outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, &body)),
+                    Some(Err(error)) => {
+                        tracing::error!(from = %parcel.from, id = %parcel.id, %error, "a waiting message is damaged");
+                    }
+                }
             }
             Effect::Drained { sent: 0 } => {}
             Effect::Drained { sent } => outbox.send(session, &OfflineEndNotify { sent: *sent, left: 0 }),

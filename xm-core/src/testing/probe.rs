@@ -72,6 +72,12 @@ impl Probe {
         self.heard.iter().filter_map(|(_, frame)| frame.message().ok()).collect()
     }
 
+    /// How many frames of one kind it heard, whether they can be read or not.
+    #[must_use]
+    pub fn count<M: Message>(&self) -> usize {
+        self.heard.iter().filter(|(_, frame)| frame.header.code == M::CODE).count()
+    }
+
     /// The last message of one kind it heard.
     #[must_use]
     pub fn last<M: Message>(&self) -> Option<M> {

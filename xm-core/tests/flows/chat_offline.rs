@@ -1,15 +1,16 @@
 //! Chat with users who are away, or seem to be there and are not: stored, drained in order, confirmed, settled.
 
+use futures_util::FutureExt;
 use xm_core::testing::{Cut, Node, Plan, World};
 use xm_store::StoreError;
-use xm_store::records::Quotas;
+use xm_store::records::{Parcel, Quotas};
 use xmmep::bounded::List;
 use xmmep::messages::buddies::{BuddyBlockedNotify, BuddyUnblockedNotify};
 use xmmep::messages::chat::{
     ConfirmLevel, Confirmed, OfflineBeginNotify, OfflineEndNotify, Tick, TxtConfirm, TxtMsgFwd,
 };
 use xmmep::result_code::ResultCode;
-use xmmep::types::Status;
+use xmmep::types::{Status, WallTime};
 
 use crate::{DELIVERED, READ, STORED, confirm, friends, heard, id, ms, refused, secs, text, ticks};
 
@@ -414,4 +415,17 @@ fn only_a_ready_session_receives_and_a_replaced_one_nothing_more() {
     assert_eq!(heard(&world, old), ["one"]);
     assert_eq!(heard(&world, new), ["one", "two"], "what the old one had not confirmed comes again, in order");
     assert!(world.probe(new).all::<TxtMsgFwd>()[0].from_store);
+}
+
+#[test]
+fn a_damaged_text_in_the_store_is_not_sent_and_holds_up_no_other() {
+    let (mut world, ann, bob) = friends(1);
+    let a = world.ready_probe_as(ann);
+    let (ann_id, bob_id) = (world.client(ann).user, world.client(bob).user);
+    let damaged = Parcel { from: ann_id, id: id(7), sent: WallTime(0), body: vec![0xff; 40] };
+    world.stores(0).offline.append(bob_id, vec![damaged]).now_or_never().unwrap().unwrap();
+    world.tell(a, &text(bob_id, 1, "hello"));
+    world.run(ms(100));
+    let b = world.ready_probe_as(bob);
+    assert_eq!((heard(&world, b), world.probe(b).count::<TxtMsgFwd>()), (vec!["hello".to_owned()], 1));
 }

@@ -25,14 +25,23 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Prepares `socket`, which has to be non-blocking.
+    /// Prepares `socket`, which has to be non-blocking. The receiver may be used for others, too, if they had
+    /// [`prepare_also`](Self::prepare_also).
     ///
     /// # Errors
     /// If the system refuses an option that every system has.
     pub fn new(socket: &impl AsFd) -> io::Result<Self> {
-        let state = UdpSocketState::new(UdpSockRef::from(socket))?;
+        let state = prepare(socket)?;
         let slot = state.gro_segments() * (DATAGRAM_MAX + 1);
         Ok(Self { state, buffer: vec![0; RECEIVE_SLOTS * slot].into(), slot })
+    }
+
+    /// Prepares one more socket, which shares the buffers of this receiver: some 2 MiB.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn prepare_also(&self, socket: &impl AsFd) -> io::Result<()> {
+        prepare(socket).map(drop)
     }
 
     /// Takes one batch from the socket; `each` gets the sender and the bytes of every datagram.
@@ -52,6 +61,10 @@ impl Receiver {
         }
         Ok(())
     }
+}
+
+fn prepare(socket: &impl AsFd) -> io::Result<UdpSocketState> {
+    UdpSocketState::new(UdpSockRef::from(socket))
 }
 
 /// Whether a socket goes on after this: nothing was there, or an earlier datagram had nobody to receive it.

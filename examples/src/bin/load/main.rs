@@ -97,10 +97,10 @@ struct RunArgs {
     #[arg(long, default_value = "each")]
     sockets: Sharing,
     /// How many users are online for `idle`. More than the sockets that the system allows need shared ones.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_500_000))]
     idle: u32,
     /// Threads of the Presence, each with a socket; each needs a core.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     lanes: u32,
     /// The cores the server runs on, as `taskset` has them. Empty: wherever it likes.
     #[arg(long, default_value = "0")]

@@ -76,6 +76,9 @@ impl Sockets {
             (Sharing::Shared(_), Some(first)) => Some(Receiver::new(first)?),
             _ => None,
         };
+        for socket in &sockets {
+            receiver.as_ref().map_or(Ok(()), |receiver| receiver.prepare_also(socket))?;
+        }
         let queues = match sharing {
             Sharing::Each => Vec::new(),
             Sharing::Shared(_) => (0..count).map(|_| Vec::new()).collect(),
@@ -158,11 +161,7 @@ fn bind(number: u32, shared: bool) -> Result<UdpSocket, Failure> {
     // 127.1.0.0 and up: away from the server's own.
     let address = Ipv4Addr::from_bits(0x7f01_0000 + number);
     socket.bind(&SocketAddr::from((address, 0)).into())?;
-    let socket = socket.into();
-    if shared {
-        Receiver::new(&socket)?;
-    }
-    Ok(socket)
+    Ok(socket.into())
 }
 
 /// Raises the number of files this process may have open.

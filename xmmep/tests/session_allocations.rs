@@ -1,29 +1,21 @@
-//! What may touch the heap: nothing a stranger sends, and one buffer per message received. The allocator counts for
-//! the whole process, so this file has one test.
+//! What may touch the heap: nothing a stranger sends, and one buffer per message received.
 
-use std::alloc::System;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use allocation_counter::measure;
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use xmmep::secret::TicketKey;
 use xmmep::session::{Accept, Acceptor, Config, Connecting, Event, ServerKey, Serves, Session, Step, Ticket, peek};
 use xmmep::types::{PresenceId, Time, WallTime};
 
-#[global_allocator]
-static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
 const NOW: Time = Time::ZERO;
 const WALL: WallTime = WallTime(0);
 
-fn allocations(work: impl FnOnce()) -> usize {
-    let region = Region::new(COUNTING);
-    work();
-    let change = region.change();
-    change.allocations + change.reallocations
+fn allocations(work: impl FnOnce()) -> u64 {
+    measure(work).count_total
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use rand_core::CryptoRng;
-use xmmep::frame::{self, Code, Frame, Kind, Sequence};
+use xmmep::frame::{self, Code, Frame, Header, Kind, Sequence};
 use xmmep::secret::TicketKey;
 use xmmep::session::{
     Accept, Acceptor, AcceptorStats, CloseReason, Config, Ended, Event, Peek, PendingLookup, ServerKey, Serves, peek,
@@ -26,7 +26,7 @@ use xmmep::session::{
 use xmmep::types::{PresenceId, Time, UserId};
 
 use crate::ctx::{Ctx, Now, Reply};
-use crate::handlers::{Handlers, Handling};
+use crate::handlers::{Begun, Handlers, Handling};
 use crate::lane::{Gone, Lane};
 use crate::limits::WAITING_PER_SESSION_MAX;
 use crate::link::Link;
@@ -246,7 +246,7 @@ impl<R: Role> Engine<R> {
             }
             Accept::Lookup(pending, payload) => {
                 let stranger = Stranger { from, session: None, admission: None };
-                self.dispatch(now, Origin::Stranger(stranger), Sink::Lookup(pending), payload, out);
+                self.dispatch(now, Origin::Stranger(stranger), Sink::Lookup(pending), &payload, out);
             }
             Accept::Open(opened) => {
                 if let Some(evicted) = opened.evicted {
@@ -293,10 +293,10 @@ impl<R: Role> Engine<R> {
                 waiting.push_back(message);
                 return;
             }
-            match Frame::decode(message) {
-                Ok(frame) if frame.header.sequence != Sequence::NONE => {
+            match frame::split(&message) {
+                Ok((header, _)) if header.sequence != Sequence::NONE => {
                     let refusal = Refusal::Busy { retry_after_s: 1 };
-                    respond(&self.outbox, Sink::Session(session), &frame, Err(refusal));
+                    respond(&self.outbox, Sink::Session(session), header, Err(refusal));
                 }
                 // Nothing is dropped in silence, and what comes behind must not overtake it: the client comes back and
                 // sends again, in order, whatever it has no answer for.
@@ -315,7 +315,7 @@ impl<R: Role> Engine<R> {
             }),
             user => Origin::Client { user, session },
         };
-        self.dispatch(now, origin, Sink::Session(session), message, out);
+        self.dispatch(now, origin, Sink::Session(session), &message, out);
     }
 
     fn command(&mut self, now: Now, command: Command, out: &mut Output) {
@@ -381,62 +381,50 @@ impl<R: Role> Engine<R> {
             }
         };
         if link.receive(frame).is_some() {
-            self.dispatch(now, Origin::Link(link.clone()), Sink::Link(link.clone()), bytes, out);
+            self.dispatch(now, Origin::Link(link.clone()), Sink::Link(link.clone()), &bytes, out);
         }
     }
 
     /// Finds the handler of a message and runs it.
-    fn dispatch(&mut self, now: Now, origin: Origin, sink: Sink, bytes: Bytes, out: &mut Output) {
-        let frame = match Frame::decode(bytes) {
-            Ok(frame) if frame.header.kind == Kind::Ask => frame,
+    fn dispatch(&mut self, now: Now, origin: Origin, sink: Sink, frame: &[u8], out: &mut Output) {
+        let (header, body) = match frame::split(frame) {
+            Ok((header, body)) if header.kind == Kind::Ask => (header, body),
             // An answer to nothing is not answered; a frame without a readable header cannot be.
             _ => return,
         };
-        let handling = self.handlers.find(origin.kind(), frame.header.code).and_then(|handler| {
-            let ctx = Ctx {
-                role: self.role.clone(),
-                origin,
-                sequence: frame.header.sequence,
-                now,
-                outbox: self.outbox.clone(),
-            };
-            handler.start(ctx, &frame.body).map_err(|error| Refusal::BadField(error.to_string().into()))
+        let handling = self.handlers.find(origin.kind(), header.code).and_then(|handler| {
+            let (role, outbox) = (self.role.clone(), self.outbox.clone());
+            let ctx = Ctx { role, origin, sequence: header.sequence, now, outbox };
+            handler.start(ctx, body).map_err(|error| Refusal::BadField(error.to_string().into()))
         });
-        match handling {
-            Err(refusal) => respond(&self.outbox, sink, &frame, Err(refusal)),
-            Ok(handling) => self.run(handling, sink, frame, out),
+        let mut begun = match handling {
+            Ok(Handling::Begun(begun)) => begun,
+            Ok(Handling::Done(result)) => return respond(&self.outbox, sink, header, result),
+            Err(refusal) => return respond(&self.outbox, sink, header, Err(refusal)),
+        };
+        match begun.poll_unpin(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => respond(&self.outbox, sink, header, result),
+            Poll::Pending => self.wait_for(begun, sink, header, out),
         }
     }
 
-    /// Polls a handler once, in place; one that waits becomes a task.
-    fn run(&mut self, handling: Handling, sink: Sink, frame: Frame, out: &mut Output) {
-        let code = frame.header.code;
-        let mut handling = Box::pin(AssertUnwindSafe(handling).catch_unwind().map(move |result| {
-            result.unwrap_or_else(|_| {
-                tracing::error!(%code, "a handler panicked; its request is answered with ERROR");
-                Err(Refusal::Other(xmmep::result_code::ResultCode::ERROR, "internal error".into()))
-            })
-        }));
-        match handling.as_mut().poll_unpin(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(result) => respond(&self.outbox, sink, &frame, result),
-            Poll::Pending => {
-                let session = match &sink {
-                    Sink::Session(session) => Some(*session),
-                    _ => None,
-                };
-                if let Some(entry) = session.and_then(|session| self.lane.resolve(session)) {
-                    entry.waiting.get_or_insert_default();
-                }
-                let outbox = self.outbox.clone();
-                out.tasks.push(Box::pin(async move {
-                    let result = handling.await;
-                    respond(&outbox, sink, &frame, result);
-                    if let Some(session) = session {
-                        outbox.command(session.lane(), Command::Handled(session));
-                    }
-                }));
-            }
+    /// What came of polling a handler once, in place, is that it waits: it becomes a task.
+    fn wait_for(&mut self, handling: Begun, sink: Sink, header: Header, out: &mut Output) {
+        let session = match &sink {
+            Sink::Session(session) => Some(*session),
+            _ => None,
+        };
+        if let Some(entry) = session.and_then(|session| self.lane.resolve(session)) {
+            entry.waiting.get_or_insert_default();
         }
+        let outbox = self.outbox.clone();
+        out.tasks.push(Box::pin(async move {
+            let result = handling.await;
+            respond(&outbox, sink, header, result);
+            if let Some(session) = session {
+                outbox.command(session.lane(), Command::Handled(session));
+            }
+        }));
     }
 
     /// Polls tasks once, in place; those that wait go to the driver.
@@ -455,8 +443,8 @@ impl<R: Role> Engine<R> {
 }
 
 /// Answers a message, if there is something to say.
-fn respond(outbox: &Outbox, sink: Sink, frame: &Frame, result: Result<Reply, Refusal>) {
-    let (code, sequence) = (frame.header.code, frame.header.sequence);
+fn respond(outbox: &Outbox, sink: Sink, header: Header, result: Result<Reply, Refusal>) {
+    let (code, sequence) = (header.code, header.sequence);
     let answer = match result {
         Ok(Reply::Frame(answer)) => answer,
         Ok(Reply::Sent) => return,

@@ -39,7 +39,7 @@ impl<const N: usize> Text<N> {
         if text.len() > N {
             return Err(BoundError::TooLong { len: text.len(), max: N, unit: "bytes" });
         }
-        match text.find('\0') {
+        match memchr::memchr(0, text.as_bytes()) {
             Some(at) => Err(BoundError::Nul(at)),
             None => Ok(Self(text.into())),
         }

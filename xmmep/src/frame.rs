@@ -9,8 +9,9 @@
 //! ```
 
 use core::fmt;
+use std::cell::Cell;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
 use crate::error::FrameError;
@@ -100,19 +101,10 @@ impl Frame {
     ///
     /// # Errors
     /// If they are shorter than a header or a reserved flag is set.
-    pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
-        let Some((&[c0, c1, flags, s0, s1, s2, s3], _)) = bytes.split_first_chunk::<HEADER_LEN>() else {
-            return Err(FrameError::Short(bytes.len()));
-        };
-        if flags & !FLAG_ANSWER != 0 {
-            return Err(FrameError::ReservedFlags(flags & !FLAG_ANSWER));
-        }
-        let header = Header {
-            code: Code(u16::from_be_bytes([c0, c1])),
-            kind: if flags & FLAG_ANSWER == 0 { Kind::Ask } else { Kind::Answer },
-            sequence: Sequence(u32::from_be_bytes([s0, s1, s2, s3])),
-        };
-        Ok(Self { header, body: bytes.slice(HEADER_LEN..) })
+    pub fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
+        let (header, _) = split(&bytes)?;
+        bytes.advance(HEADER_LEN);
+        Ok(Self { header, body: bytes })
     }
 
     /// The message in the body.
@@ -125,6 +117,25 @@ impl Frame {
         }
         Ok(M::decode_body(&self.body)?)
     }
+}
+
+/// The header of a frame and the body behind it, where they are.
+///
+/// # Errors
+/// As [`Frame::decode`].
+pub fn split(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
+    let Some((&[c0, c1, flags, s0, s1, s2, s3], body)) = frame.split_first_chunk::<HEADER_LEN>() else {
+        return Err(FrameError::Short(frame.len()));
+    };
+    if flags & !FLAG_ANSWER != 0 {
+        return Err(FrameError::ReservedFlags(flags & !FLAG_ANSWER));
+    }
+    let header = Header {
+        code: Code(u16::from_be_bytes([c0, c1])),
+        kind: if flags & FLAG_ANSWER == 0 { Kind::Ask } else { Kind::Answer },
+        sequence: Sequence(u32::from_be_bytes([s0, s1, s2, s3])),
+    };
+    Ok((header, body))
 }
 
 /// The frame of a message that wants no answer.
@@ -143,21 +154,32 @@ pub fn answer<M: Message>(message: &M, sequence: Sequence) -> Bytes {
 }
 
 fn encode<M: Message>(header: Header, message: &M) -> Bytes {
-    write(header, 128, |out| message.encode_body(out))
+    write(header, |out| message.encode_body(out))
 }
 
-/// The frame of a message that wants no answer, whose body of about `len` bytes is written by `body`.
-pub(crate) fn notice_with(code: Code, len: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
-    write(Header { code, kind: Kind::Ask, sequence: Sequence::NONE }, HEADER_LEN + len, body)
+/// The frame of a message that wants no answer, whose body is written by `body`.
+pub(crate) fn notice_with(code: Code, body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    write(Header { code, kind: Kind::Ask, sequence: Sequence::NONE }, body)
 }
 
-fn write(header: Header, len: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut out = BytesMut::with_capacity(len);
-    out.put_u16(header.code.0);
-    out.put_u8(if header.kind == Kind::Answer { FLAG_ANSWER } else { 0 });
-    out.put_u32(header.sequence.0);
+thread_local! {
+    /// Where frames are written before their length is known, so that each is allocated once and takes no more than it needs.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn write(header: Header, body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut out = SCRATCH.take();
+    out.clear();
+    let [c0, c1] = header.code.0.to_be_bytes();
+    let [s0, s1, s2, s3] = header.sequence.0.to_be_bytes();
+    let flags = if header.kind == Kind::Answer { FLAG_ANSWER } else { 0 };
+    out.extend_from_slice(&[c0, c1, flags, s0, s1, s2, s3]);
     body(&mut out);
-    out.freeze()
+    let frame = Bytes::copy_from_slice(&out);
+    if out.capacity() <= FRAME_MAX_CLIENT {
+        SCRATCH.set(out);
+    }
+    frame
 }
 
 #[cfg(test)]

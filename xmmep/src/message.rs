@@ -1,6 +1,5 @@
 //! What a message is, and `messages!`, which declares them. The messages themselves live in `messages/`.
 
-use bytes::BytesMut;
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ pub trait Message: Sized + Send + 'static {
     const NAME: &'static str;
 
     /// Appends the body to `out`: the fields in order, each as postcard.
-    fn encode_body(&self, out: &mut BytesMut);
+    fn encode_body(&self, out: &mut Vec<u8>);
 
     /// Reads a body. Bytes after the last known field are ignored (a newer peer sent them); missing fields that have
     /// a default get it (an older peer left them out).
@@ -81,7 +80,7 @@ pub struct Field {
 ///     0x8001 PlayNote { pitch: u8, lyrics: Text<64> = Text::default() }
 /// }
 ///
-/// let mut body = bytes::BytesMut::new();
+/// let mut body = Vec::new();
 /// PlayNote { pitch: 60, lyrics: Text::new("la").unwrap() }.encode_body(&mut body);
 /// assert_eq!(&body[..], [60, 2, b'l', b'a']);
 /// assert_eq!(PlayNote::decode_body(&[60]).unwrap().lyrics.as_str(), "");   // from a peer that knows no lyrics
@@ -143,7 +142,7 @@ macro_rules! messages {
                 const NAME: &'static str = stringify!($name);
 
                 #[allow(unused_variables)]
-                fn encode_body(&self, out: &mut $crate::bytes::BytesMut) {
+                fn encode_body(&self, out: &mut Vec<u8>) {
                     $( $crate::message::put(&self.$field, out); )*
                 }
 
@@ -237,27 +236,27 @@ pub struct OpenEnum {
 /// The body of `message`.
 #[must_use]
 pub fn body_of<M: Message>(message: &M) -> Vec<u8> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     message.encode_body(&mut out);
-    out.into()
+    out
 }
 
 /// Appends one field to a body. For [`messages!`](crate::messages!).
 #[doc(hidden)]
-pub fn put<T: Serialize>(field: &T, out: &mut BytesMut) {
+pub fn put<T: Serialize>(field: &T, out: &mut Vec<u8>) {
     // Writing into memory cannot fail, and no field type has a serializer that refuses (checked by the catalogue's tests).
     let written = postcard::serialize_with_flavor(field, Body(out));
     debug_assert!(written.is_ok(), "a field refused to be serialized");
 }
 
 /// Postcard's output, straight into the frame.
-struct Body<'a>(&'a mut BytesMut);
+struct Body<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Body<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.extend_from_slice(&[byte]);
+        self.0.push(byte);
         Ok(())
     }
 

@@ -1,15 +1,14 @@
 //! Chat: text between users, with ticks. Where a message goes is decided in `inbox.rs` and carried out in `delivery.rs`.
 
-use bytes::Bytes;
 use xm_store::records::{Level, ParcelId};
-use xmmep::message::{Message, body_of};
-use xmmep::messages::chat::{BODY_MAX, ConfirmLevel, TargetKind, TxtConfirm, TxtMsg};
+use xmmep::message::Message;
+use xmmep::messages::chat::{BODY_MAX, ConfirmLevel, Forward, TargetKind, TxtConfirm, TxtMsg};
 use xmmep::result_code::ResultCode;
 use xmmep::types::{Time, UserId};
 
 use super::Presence;
 use super::delivery::{carry_out, relay, set_timer};
-use super::inbox::{Effect, refused};
+use super::inbox::{Effect, Effects, refused};
 use super::users::{Online, User};
 use crate::ctx::{Ctx, Reply};
 use crate::handlers::Handlers;
@@ -19,12 +18,12 @@ pub(super) fn handlers(h: Handlers<Presence>) -> Handlers<Presence> {
     h.from_client(send).from_client(confirm)
 }
 
-async fn send(ctx: Ctx<Presence>, message: TxtMsg) -> Result<Reply, Refusal> {
+fn send(ctx: Ctx<Presence>, message: TxtMsg) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let (me, now) = (ctx.user(), ctx.now());
     let parcel = ParcelId { from: me, id: message.text.id };
     let to = UserId(message.text.target);
-    let mut effects = Vec::new();
+    let mut effects = Effects::new();
     match check(&ctx, &message) {
         Err((result, retry_after_s)) => effects.push(refused(parcel, result, retry_after_s)),
         Ok(standing) => match presence.users.recall(to, parcel) {
@@ -37,10 +36,10 @@ async fn send(ctx: Ctx<Presence>, message: TxtMsg) -> Result<Reply, Refusal> {
 }
 
 /// Gives a message to the recipient's inbox. Reads no store: whoever writes is online, and knows whom he may write to.
-fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: ParcelId, effects: &mut Vec<Effect>) {
+fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: ParcelId, effects: &mut Effects) {
     let (presence, now) = (ctx.role(), ctx.now());
     let to = UserId(message.text.target);
-    let content = Bytes::from(body_of(message));
+    let text = Forward::new(parcel.from, now.wall, false, message);
     let take = |user: &mut User| {
         // A stranger, a blocker and nobody at all are not told apart. The recipient's own view counts if there is one.
         let friend = if user.known { user.is_friend(parcel.from) } else { standing == Standing::Friend };
@@ -49,7 +48,7 @@ fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: Par
             return;
         }
         let bound = presence.config.relay_bound;
-        user.inbox().accept(now.mono, bound, parcel, now.wall, content, effects);
+        user.inbox().accept(now.mono, bound, parcel, now.wall, text, effects);
         relay(ctx.outbox(), user, effects);
         set_timer(presence, to, user);
     };
@@ -112,7 +111,7 @@ pub fn text_of(body: &[u8]) -> Option<String> {
     TxtMsg::decode_body(body).ok().map(|message| message.text.body.expose().to_owned())
 }
 
-async fn confirm(ctx: Ctx<Presence>, confirm: TxtConfirm) -> Result<Reply, Refusal> {
+fn confirm(ctx: Ctx<Presence>, confirm: TxtConfirm) -> Result<Reply, Refusal> {
     let level = match confirm.level {
         ConfirmLevel::RECEIVED => Level::Received,
         ConfirmLevel::READ => Level::Read,
@@ -120,7 +119,7 @@ async fn confirm(ctx: Ctx<Presence>, confirm: TxtConfirm) -> Result<Reply, Refus
     };
     let effects = ctx.role().users.with(ctx.user(), |user| {
         let current = user.online.as_ref().map(|online| online.session);
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         for message in confirm.messages.iter().filter(|_| current == ctx.session()) {
             user.inbox().confirm(ParcelId { from: message.from, id: message.id }, level, &mut effects);
         }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xm_store::StoreError;
-use xm_store::records::{Level, ParcelId, Place};
-use xmmep::message::{Message, body_of};
-use xmmep::messages::chat::{OfflineBeginNotify, OfflineEndNotify, Tick, TxtMsg, TxtTickNotify, forwarded};
+use xm_store::records::{Level, Parcel, ParcelId, Place};
+use xmmep::message::Message;
+use xmmep::messages::chat::{Forward, OfflineBeginNotify, OfflineEndNotify, Tick, TxtMsg, TxtTickNotify};
 use xmmep::result_code::ResultCode;
 use xmmep::types::UserId;
 
 use super::Presence;
-use super::inbox::{Effect, Inbox, Settling};
+use super::inbox::{Effect, Effects, Inbox, Settling};
 use super::timers::Due;
 use super::users::User;
 use crate::ctx::Now;
@@ -51,7 +51,7 @@ pub(super) fn session_ready(presence: &Arc<Presence>, now: Now, outbox: &Outbox,
             );
         }
         let effects = presence.users.with(user, |state| {
-            let mut effects = Vec::new();
+            let mut effects = Effects::new();
             if state.ready_session() == Some(session) {
                 state.inbox().session_ready(session, &mut effects);
                 relay(&out, state, &mut effects);
@@ -102,10 +102,10 @@ fn change(
     now: Now,
     outbox: &Outbox,
     user: UserId,
-    happened: impl FnOnce(&mut Inbox, &mut Vec<Effect>),
+    happened: impl FnOnce(&mut Inbox, &mut Effects),
 ) {
     let effects = presence.users.with(user, |state| {
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         if let Some(inbox) = &mut state.inbox {
             happened(inbox, &mut effects);
         }
@@ -126,21 +126,16 @@ pub(super) fn set_timer(presence: &Presence, user: UserId, state: &mut User) {
 
 /// Sends to the session of `state` what its inbox has for it. To be called before the user's lock is let go: otherwise
 /// another lane could send what comes later first.
-pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Vec<Effect>) {
+pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Effects) {
     let Some(session) = state.ready_session() else { return };
     effects.retain(|effect| {
         match effect {
-            Effect::Relay { parcel, at, content, from_store } => {
-                // What comes from the store is not taken on trust: one that is damaged must not hold up the others.
-                let checked = from_store.then(|| TxtMsg::decode_body(content).map(|message| body_of(&message)));
-                match checked {
-                    None => outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, content)),
-                    Some(Ok(body)) => outbox.send_frame(session, forwarded(parcel.from, *at, *from_store, &body)),
-                    Some(Err(error)) => {
-                        tracing::error!(from = %parcel.from, id = %parcel.id, %error, "a waiting message is damaged");
-                    }
-                }
-            }
+            Effect::Relay(text) => outbox.send_frame(session, text.frame().clone()),
+            // What comes from the store is not taken on trust: one that is damaged must not hold up the others.
+            Effect::RelayStored(Parcel { from, id, sent, body }) => match TxtMsg::decode_body(body) {
+                Ok(message) => outbox.send_frame(session, Forward::new(*from, *sent, true, &message).frame().clone()),
+                Err(error) => tracing::error!(%from, %id, %error, "a waiting message is damaged"),
+            },
             Effect::Drained { sent: 0 } => {}
             Effect::Drained { sent } => outbox.send(session, &OfflineEndNotify { sent: *sent, left: 0 }),
             _ => return true,
@@ -150,12 +145,12 @@ pub(super) fn relay(outbox: &Outbox, state: &User, effects: &mut Vec<Effect>) {
 }
 
 /// Does the rest of what the inbox of `owner` asks for.
-pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId, effects: Vec<Effect>) {
+pub(super) fn carry_out(presence: &Arc<Presence>, now: Now, outbox: &Outbox, owner: UserId, effects: Effects) {
     let mut settle = Vec::new();
     for effect in effects {
         match effect {
             // The session they were for is gone, and the inbox knows.
-            Effect::Relay { .. } | Effect::Drained { .. } => {}
+            Effect::Relay(_) | Effect::RelayStored(_) | Effect::Drained { .. } => {}
             Effect::Tick { parcel, tick: level, result, retry_after_s } => {
                 if matches!(level, Tick::DELIVERED | Tick::READ) {
                     presence.users.remember(owner, parcel, level);
@@ -215,7 +210,7 @@ async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, 
     let Some(session) = presence.session_of(owner) else { return };
     let page = presence.stores.offline.page(owner, after, most.0, most.1).await;
     let effects = presence.users.with(owner, |state| {
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         let blocked = state.blocked.clone();
         match page {
             Ok(page) => {

@@ -15,10 +15,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
+use smallvec::SmallVec;
 use xm_store::offline::Appended;
 use xm_store::records::{Level, Parcel, ParcelId, Place};
-use xmmep::messages::chat::Tick;
+use xmmep::messages::chat::{Forward, Tick};
 use xmmep::result_code::ResultCode;
 use xmmep::types::{Time, WallTime};
 
@@ -40,7 +40,9 @@ pub(super) const UNCONFIRMED_BYTES_MAX: usize = 128 * 1024;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Send this message to the recipient's session.
-    Relay { parcel: ParcelId, at: WallTime, content: Bytes, from_store: bool },
+    Relay(Forward),
+    /// Send this message from the store to the recipient's session.
+    RelayStored(Parcel),
     /// Tell the sender.
     Tick { parcel: ParcelId, tick: Tick, result: ResultCode, retry_after_s: u32 },
     /// Start appending: call [`Inbox::take_batch`] until it has nothing, giving each result to [`Inbox::appended`].
@@ -52,6 +54,9 @@ pub(super) enum Effect {
     /// Everything that waited has been sent; from here on messages are live.
     Drained { sent: u32 },
 }
+
+/// What is to be done after one call: most ask for little, and that needs no memory of its own.
+pub(super) type Effects = SmallVec<[Effect; 3]>;
 
 /// A message that no longer waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +108,7 @@ struct Draining {
 struct Pending {
     parcel: ParcelId,
     at: WallTime,
-    content: Bytes,
+    text: Forward,
     stage: Stage,
     /// It was sent to the session that is there now.
     relayed: bool,
@@ -133,11 +138,11 @@ impl Inbox {
         bound: Duration,
         parcel: ParcelId,
         at: WallTime,
-        content: Bytes,
-        effects: &mut Vec<Effect>,
+        text: Forward,
+        effects: &mut Effects,
     ) {
         if let Some(known) = self.pending.iter().find(|pending| pending.parcel == parcel) {
-            if known.content != content {
+            if known.text.body() != text.body() {
                 effects.push(refused(parcel, ResultCode::ID_CONFLICT, 0));
             } else if known.stage == Stage::Stored {
                 effects.push(ticked(parcel, Tick::STORED));
@@ -151,14 +156,14 @@ impl Inbox {
         let live = matches!(self.road, Road::Live);
         let stage = if live { Stage::Relayed { store_at: now.after(bound) } } else { Stage::Queued };
         if live {
-            effects.push(Effect::Relay { parcel, at, content: content.clone(), from_store: false });
+            effects.push(Effect::Relay(text.clone()));
         }
-        self.pending.push_back(Pending { parcel, at, content, stage, relayed: live, confirmed: None });
+        self.pending.push_back(Pending { parcel, at, text, stage, relayed: live, confirmed: None });
         self.want_append(effects);
     }
 
     /// The recipient's device has a message.
-    pub(super) fn confirm(&mut self, parcel: ParcelId, level: Level, effects: &mut Vec<Effect>) {
+    pub(super) fn confirm(&mut self, parcel: ParcelId, level: Level, effects: &mut Effects) {
         let tick = if level == Level::Read { Tick::READ } else { Tick::DELIVERED };
         let place = self.pending.iter().position(|pending| pending.parcel == parcel && pending.relayed);
         let Some((place, pending)) = place.and_then(|place| Some((place, self.pending.get_mut(place)?))) else {
@@ -207,7 +212,7 @@ impl Inbox {
     }
 
     /// Messages that were not confirmed in time go to the store, too; and what the store failed to do is tried again.
-    pub(super) fn overdue(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub(super) fn overdue(&mut self, now: Time, effects: &mut Effects) {
         self.timer = self.timer.filter(|set| *set > now);
         effects.extend(self.unsettled.drain(..).map(Effect::Settle));
         for pending in &mut self.pending {
@@ -225,7 +230,7 @@ impl Inbox {
         for pending in self.pending.iter_mut().filter(|pending| pending.stage == Stage::Queued).take(UNCONFIRMED_MAX) {
             pending.stage = Stage::Appending;
             let ParcelId { from, id } = pending.parcel;
-            batch.push(Parcel { from, id, sent: pending.at, body: pending.content.to_vec() });
+            batch.push(Parcel { from, id, sent: pending.at, body: pending.text.body().to_vec() });
         }
         self.appending = !batch.is_empty();
         self.appending.then_some(batch)
@@ -245,7 +250,7 @@ impl Inbox {
     }
 
     /// How appending the last batch ended: an answer for each, or one refusal for all.
-    pub(super) fn appended(&mut self, results: Result<Vec<Appended>, Refusal>, effects: &mut Vec<Effect>) {
+    pub(super) fn appended(&mut self, results: Result<Vec<Appended>, Refusal>, effects: &mut Effects) {
         let mut results = results.map(Vec::into_iter);
         let mut kept = VecDeque::with_capacity(self.pending.len());
         for mut pending in std::mem::take(&mut self.pending) {
@@ -270,7 +275,7 @@ impl Inbox {
     }
 
     /// The session is gone: what it had not confirmed goes to the store.
-    pub(super) fn session_lost(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn session_lost(&mut self, effects: &mut Effects) {
         self.road = Road::Away;
         self.pending.retain_mut(|pending| {
             pending.relayed = false;
@@ -283,7 +288,7 @@ impl Inbox {
     }
 
     /// A session is ready to receive: first what waits in the store, then the rest.
-    pub(super) fn session_ready(&mut self, session: SessionRef, effects: &mut Vec<Effect>) {
+    pub(super) fn session_ready(&mut self, session: SessionRef, effects: &mut Effects) {
         self.road = Road::Draining(Box::new(Draining {
             session,
             after: Place::START,
@@ -301,7 +306,7 @@ impl Inbox {
         session: SessionRef,
         page: Vec<(Place, Parcel)>,
         refuse: impl Fn(&ParcelId) -> bool,
-        effects: &mut Vec<Effect>,
+        effects: &mut Effects,
     ) {
         let Road::Draining(draining) = &mut self.road else { return };
         if draining.session != session {
@@ -309,17 +314,17 @@ impl Inbox {
         }
         draining.reading = false;
         let more = !page.is_empty();
-        for (place, Parcel { from, id, sent, body }) in page {
-            let parcel = ParcelId { from, id };
+        for (place, stored) in page {
+            let parcel = ParcelId { from: stored.from, id: stored.id };
             draining.after = draining.after.max(place);
             if refuse(&parcel) {
                 effects.push(Effect::Settle(Settling { parcel, level: Level::Refused, told: true }));
                 effects.push(refused(parcel, ResultCode::BLOCKED, 0));
                 continue;
             }
-            draining.unconfirmed.push((parcel, body.len()));
+            draining.unconfirmed.push((parcel, stored.body.len()));
             draining.sent = draining.sent.saturating_add(1);
-            effects.push(Effect::Relay { parcel, at: sent, content: body.into(), from_store: true });
+            effects.push(Effect::RelayStored(stored));
         }
         draining.again |= more;
         self.want_page(effects);
@@ -336,7 +341,7 @@ impl Inbox {
     }
 
     /// Messages of a sender who is no longer wanted, and that no device has seen.
-    pub(super) fn refuse_from(&mut self, sender: xmmep::types::UserId, effects: &mut Vec<Effect>) {
+    pub(super) fn refuse_from(&mut self, sender: xmmep::types::UserId, effects: &mut Effects) {
         self.pending.retain(|pending| {
             let refuse = pending.parcel.from == sender && pending.stage == Stage::Queued && !pending.relayed;
             if refuse {
@@ -351,14 +356,14 @@ impl Inbox {
         self.pending.is_empty() && self.unsettled.is_empty() && !self.appending && matches!(self.road, Road::Away)
     }
 
-    fn confirmed_from_store(&mut self, parcel: ParcelId, effects: &mut Vec<Effect>) {
+    fn confirmed_from_store(&mut self, parcel: ParcelId, effects: &mut Effects) {
         if let Road::Draining(draining) = &mut self.road {
             draining.unconfirmed.retain(|(unconfirmed, _)| *unconfirmed != parcel);
             self.want_page(effects);
         }
     }
 
-    fn want_append(&mut self, effects: &mut Vec<Effect>) {
+    fn want_append(&mut self, effects: &mut Effects) {
         if !self.appending && self.pending.iter().any(|pending| pending.stage == Stage::Queued) {
             self.appending = true;
             effects.push(Effect::Append);
@@ -366,7 +371,7 @@ impl Inbox {
     }
 
     /// Asks for the next page if there may be one and the device keeps up; goes live if there is none.
-    fn want_page(&mut self, effects: &mut Vec<Effect>) {
+    fn want_page(&mut self, effects: &mut Effects) {
         let Road::Draining(draining) = &mut self.road else { return };
         if draining.reading {
             return;
@@ -392,7 +397,7 @@ impl Inbox {
 
 impl Pending {
     /// What the store's answer means: effects, and the next stage if it stays in memory.
-    fn settle(&self, result: Result<Appended, Refusal>, effects: &mut Vec<Effect>) -> Option<Stage> {
+    fn settle(&self, result: Result<Appended, Refusal>, effects: &mut Effects) -> Option<Stage> {
         let parcel = self.parcel;
         match result {
             Ok(Appended::Stored(_)) => {

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use xmmep::bounded::PrivateText;
+use xmmep::frame::Frame;
+use xmmep::message::body_of;
+use xmmep::messages::chat::{Content, TargetKind, TextKind, TxtMsg, TxtMsgFwd};
 use xmmep::types::{MsgId, UserId};
 
 use super::*;
@@ -36,6 +40,20 @@ struct Model {
     settling: Vec<Settling>,
 }
 
+/// What the sender of `parcel` wrote.
+fn message(parcel: ParcelId) -> TxtMsg {
+    let text = Content {
+        id: parcel.id,
+        target_kind: TargetKind::USER,
+        target: 1,
+        order: 1,
+        sent: WallTime(0),
+        kind: TextKind::TEXT,
+        body: PrivateText::default(),
+    };
+    TxtMsg { text }
+}
+
 impl Model {
     fn write(&mut self, from: u64) {
         let number = self.written.len() as u128;
@@ -45,22 +63,32 @@ impl Model {
     }
 
     fn send(&mut self, parcel: ParcelId) {
-        let mut effects = Vec::new();
-        let content = Bytes::copy_from_slice(&parcel.id.0);
-        self.inbox.accept(self.now, BOUND, parcel, WallTime(0), content, &mut effects);
+        let mut effects = Effects::new();
+        let text = Forward::new(parcel.from, WallTime(0), false, &message(parcel));
+        self.inbox.accept(self.now, BOUND, parcel, WallTime(0), text, &mut effects);
         self.carry_out(effects);
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect>) {
+    fn show(&mut self, parcel: ParcelId) {
+        assert!(self.online.is_some(), "sent to nobody");
+        self.to_confirm.push(parcel);
+        if !self.shown.contains(&parcel) {
+            self.shown.push(parcel);
+        }
+    }
+
+    fn carry_out(&mut self, effects: Effects) {
         for effect in effects {
             match effect {
-                Effect::Relay { parcel, content, .. } => {
-                    assert!(self.online.is_some(), "sent to nobody");
-                    assert_eq!(content[..], parcel.id.0, "another body");
-                    self.to_confirm.push(parcel);
-                    if !self.shown.contains(&parcel) {
-                        self.shown.push(parcel);
-                    }
+                Effect::Relay(text) => {
+                    let frame = Frame::decode(text.frame().clone()).unwrap();
+                    let text: TxtMsgFwd = frame.message().unwrap();
+                    self.show(ParcelId { from: text.from, id: text.text.id });
+                }
+                Effect::RelayStored(Parcel { from, id, body, .. }) => {
+                    let parcel = ParcelId { from, id };
+                    assert_eq!(body, body_of(&message(parcel)), "another body");
+                    self.show(parcel);
                 }
                 Effect::Tick { parcel, tick, result, .. } => {
                     assert_eq!((tick == Tick::REFUSED, result), (false, ResultCode::SUCCESS), "{parcel:?}");
@@ -94,7 +122,7 @@ impl Model {
         self.sessions += 1;
         let session = SessionRef { index: 1, serial: self.sessions };
         self.online = Some(session);
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.session_ready(session, &mut effects);
         self.carry_out(effects);
     }
@@ -102,7 +130,7 @@ impl Model {
     fn log_out(&mut self) {
         self.online = None;
         self.to_confirm.clear();
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.session_lost(&mut effects);
         self.carry_out(effects);
     }
@@ -112,14 +140,14 @@ impl Model {
             return;
         }
         let parcel = self.to_confirm.remove(at % self.to_confirm.len());
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.confirm(parcel, Level::Received, &mut effects);
         self.carry_out(effects);
     }
 
     fn pass_time(&mut self, millis: u64) {
         self.now = self.now.after(Duration::from_millis(millis));
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.overdue(self.now, &mut effects);
         self.carry_out(effects);
         assert!(self.inbox.deadline().is_none_or(|deadline| deadline > self.now), "overdue twice");
@@ -152,7 +180,7 @@ impl Model {
             self.append_wanted = false;
             return;
         }
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.appended(Ok(results), &mut effects);
         self.carry_out(effects);
         self.begin_append();
@@ -165,7 +193,7 @@ impl Model {
         }
         let later = self.waiting.iter().filter(|(place, _)| **place > after).take(messages);
         let page: Vec<_> = later.map(|(place, parcel)| (*place, parcel.clone())).collect();
-        let mut effects = Vec::new();
+        let mut effects = Effects::new();
         self.inbox.page_read(session, page, |_| false, &mut effects);
         self.carry_out(effects);
     }
@@ -268,10 +296,11 @@ fn a_recipient_cannot_make_us_hold_more_than_the_limit() {
     for _ in 0..PENDING_MAX {
         model.write(1);
     }
-    let mut effects = Vec::new();
+    let mut effects = Effects::new();
     let one_more = ParcelId { from: UserId(1), id: MsgId([0xff; 16]) };
-    model.inbox.accept(model.now, BOUND, one_more, WallTime(0), Bytes::new(), &mut effects);
-    assert_eq!(effects, [refused(one_more, ResultCode::SERVER_BUSY, 1)]);
+    let text = Forward::new(one_more.from, WallTime(0), false, &message(one_more));
+    model.inbox.accept(model.now, BOUND, one_more, WallTime(0), text, &mut effects);
+    assert_eq!(effects[..], [refused(one_more, ResultCode::SERVER_BUSY, 1)]);
 }
 
 #[test]

@@ -238,7 +238,7 @@ async fn show_requests(ctx: &Ctx<Presence>, session: SessionRef) -> Result<(), R
     Ok(())
 }
 
-async fn logout(ctx: Ctx<Presence>, _: LogoutReq) -> Result<Reply, Refusal> {
+fn logout(ctx: Ctx<Presence>, _: LogoutReq) -> Result<Reply, Refusal> {
     let session = ctx.session().ok_or(Refusal::BadState)?;
     leave(ctx.role(), ctx.now(), ctx.outbox(), ctx.user(), session);
     let reply = ctx.reply_now(&LogoutRes { result: ResultCode::SUCCESS })?;

@@ -13,7 +13,7 @@ pub(super) fn handlers(h: Handlers<Presence>) -> Handlers<Presence> {
     h.from_client(change)
 }
 
-async fn change(ctx: Ctx<Presence>, notify: StatusChangedNotify) -> Result<Reply, Refusal> {
+fn change(ctx: Ctx<Presence>, notify: StatusChangedNotify) -> Result<Reply, Refusal> {
     if !matches!(notify.status, Status::ONLINE | Status::BUSY | Status::AWAY | Status::INVISIBLE) {
         return Err(Refusal::BadField("status: one of ONLINE, BUSY, AWAY, INVISIBLE; leaving is LOGOUT_REQ".into()));
     }

@@ -85,21 +85,41 @@ crate::messages! {
     }
 }
 
-/// The frame of a [`TxtMsgFwd`] around the body of a [`TxtMsg`], which is copied as it is: the two bodies end alike.
-///
-/// `body` has to be one that was decoded or encoded here: nobody looks into it again.
-#[must_use]
-pub fn forwarded(from: UserId, at: WallTime, from_store: bool, body: &[u8]) -> Bytes {
-    frame::notice_with(TxtMsgFwd::CODE, body.len() + FORWARDED_MORE, |out| {
-        put(&from, out);
-        put(&at, out);
-        put(&from_store, out);
-        out.extend_from_slice(body);
-    })
+/// A text on its way to its recipient, encoded once: the frame of a [`TxtMsgFwd`], which ends with the body of the
+/// [`TxtMsg`] it forwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    frame: Bytes,
+    body_at: usize,
 }
 
-/// Most bytes of a [`TxtMsgFwd`] before its text: two numbers of up to ten bytes, and a flag.
-const FORWARDED_MORE: usize = 10 + 10 + 1;
+impl Forward {
+    /// The frame that forwards `message`, which came from `from` at `at`.
+    #[must_use]
+    pub fn new(from: UserId, at: WallTime, from_store: bool, message: &TxtMsg) -> Self {
+        let mut body_at = 0;
+        let frame = frame::notice_with(TxtMsgFwd::CODE, |out| {
+            put(&from, out);
+            put(&at, out);
+            put(&from_store, out);
+            body_at = out.len();
+            message.encode_body(out);
+        });
+        Self { frame, body_at }
+    }
+
+    /// The frame, to send.
+    #[must_use]
+    pub fn frame(&self) -> &Bytes {
+        &self.frame
+    }
+
+    /// The body of the [`TxtMsg`], to keep.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.frame.get(self.body_at..).unwrap_or_default()
+    }
+}
 
 records! {
     /// A message as its sender wrote it.
@@ -181,13 +201,14 @@ mod tests {
     use crate::sample::{Sample, Sampler};
 
     #[test]
-    fn a_text_forwarded_as_it_is_reads_as_one_that_was_encoded_anew() {
+    fn a_forwarded_text_is_the_frame_of_its_message_and_ends_with_the_body_that_came() {
         for seed in 0..50 {
-            let TxtMsg { text } = TxtMsg::sample(&mut Sampler::new(seed));
-            let body = body_of(&TxtMsg { text: text.clone() });
+            let message = TxtMsg::sample(&mut Sampler::new(seed));
             let (from, at, from_store) = (UserId(u64::MAX - seed), WallTime(seed << 40), seed % 2 == 0);
-            let anew = frame::notice(&TxtMsgFwd { from, at, from_store, text });
-            assert_eq!(forwarded(from, at, from_store, &body), anew, "seed {seed}");
+            let forward = Forward::new(from, at, from_store, &message);
+            assert_eq!(forward.body(), body_of(&message), "seed {seed}");
+            let anew = frame::notice(&TxtMsgFwd { from, at, from_store, text: message.text });
+            assert_eq!(forward.frame(), &anew, "seed {seed}");
         }
     }
 }

@@ -41,8 +41,8 @@ struct Fragment {
 #[derive(Default)]
 pub(super) struct Outgoing {
     waiting: VecDeque<Bytes>,
-    /// How much of the first waiting message is cut into fragments already.
-    cut: usize,
+    /// The first waiting message is the rest of one whose beginning was cut off.
+    cut: bool,
     /// Consecutive fragments from [`Pace::base`] on; at most [`WINDOW_MAX`].
     flight: VecDeque<Fragment>,
     under_way: usize,
@@ -128,15 +128,14 @@ impl Outgoing {
 
     /// Cuts the next fragment off the first waiting message.
     fn cut(&mut self) {
-        let Some(message) = self.waiting.front() else { return };
-        let end = message.len().min(self.cut + FRAGMENT_MAX);
-        let bytes = message.slice(self.cut..end);
-        let mut flags = if self.cut == 0 { FIRST } else { 0 };
-        self.cut = end;
-        if end == message.len() {
+        let Some(mut bytes) = self.waiting.pop_front() else { return };
+        let mut flags = if self.cut { 0 } else { FIRST };
+        if bytes.len() > FRAGMENT_MAX {
+            self.waiting.push_front(bytes.split_off(FRAGMENT_MAX));
+            self.cut = true;
+        } else {
             flags |= LAST;
-            self.cut = 0;
-            self.waiting.pop_front();
+            self.cut = false;
         }
         let (sent_at, state) = (Time::ZERO, State::Due);
         self.flight.push_back(Fragment { bytes, sent_at, order: 0, flags, state, tries: 0, later: 0 });

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_with_all_the_lane_knows_of_it_takes_half_a_kibibyte() {
-        assert!(size_of::<Entry>() <= 512, "{} bytes", size_of::<Entry>());
+    fn a_session_with_all_the_lane_knows_of_it_fits_the_allocators_class_below_half_a_kibibyte() {
+        assert!(size_of::<Entry>() <= 448, "{} bytes", size_of::<Entry>());
     }
 }

@@ -1,6 +1,7 @@
 //! Ids, times and small numbers of the protocol. Bounded text lives in `bounded.rs`, names in `name.rs`.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -103,24 +104,24 @@ impl WallTime {
 }
 
 /// Monotonic time: microseconds since an arbitrary start, the same for everything in one process. State machines
-/// take it as an argument; they have no clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+/// take it as an argument; they have no clock. An `Option` of it takes no more room.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(NonZeroU64);
 
 impl Time {
     /// The start.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
-    /// `micros` microseconds after the start.
+    /// `micros` microseconds after the start; the end of time is one microsecond before `u64::MAX`.
     #[must_use]
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self(NonZeroU64::MIN.saturating_add(micros))
     }
 
     /// Microseconds since the start.
     #[must_use]
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// This time plus `duration`; stops at the end of time instead of wrapping.
@@ -132,7 +133,19 @@ impl Time {
     /// How long ago `earlier` was; zero if it is later than this.
     #[must_use]
     pub fn since(self, earlier: Self) -> core::time::Duration {
-        core::time::Duration::from_micros(self.0.saturating_sub(earlier.0))
+        core::time::Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Time").field(&self.as_micros()).finish()
     }
 }
 

@@ -42,7 +42,7 @@ fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: Par
     let text = Forward::new(parcel.from, now.wall, false, message);
     let take = |user: &mut User| {
         // A stranger, a blocker and nobody at all are not told apart. The recipient's own view counts if there is one.
-        let friend = if user.known { user.is_friend(parcel.from) } else { standing == Standing::Friend };
+        let friend = if user.is_known() { user.is_friend(parcel.from) } else { standing == Standing::Friend };
         if !friend {
             effects.push(refused(parcel, ResultCode::BLOCKED, 0));
             return;

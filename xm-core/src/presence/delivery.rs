@@ -106,7 +106,7 @@ fn change(
 ) {
     let effects = presence.users.with(user, |state| {
         let mut effects = Effects::new();
-        if let Some(inbox) = &mut state.inbox {
+        if let Some(inbox) = state.open_inbox() {
             happened(inbox, &mut effects);
         }
         relay(outbox, state, &mut effects);
@@ -119,7 +119,7 @@ fn change(
 /// Wakes the lane when the next message would have to be stored.
 pub(super) fn set_timer(presence: &Presence, user: UserId, state: &mut User) {
     let Some(session) = state.ready_session() else { return };
-    if let Some(at) = state.inbox.as_mut().and_then(|inbox| inbox.timer()) {
+    if let Some(at) = state.open_inbox().and_then(Inbox::timer) {
         presence.timers.set(session.lane(), at, Due::Store(user));
     }
 }
@@ -187,9 +187,7 @@ async fn append(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId
         };
         change(&presence, now, &outbox, owner, |inbox, effects| inbox.appended(appended, effects));
     }
-    presence.users.with(owner, |state| {
-        state.inbox.take_if(|inbox| inbox.is_idle());
-    });
+    presence.users.with(owner, User::put_away_inbox);
     presence.users.forget_idle(owner);
 }
 
@@ -217,6 +215,7 @@ async fn read(presence: Arc<Presence>, now: Now, outbox: Outbox, owner: UserId, 
                 let refuse = |parcel: &ParcelId| blocked.binary_search(&parcel.from).is_ok();
                 state.inbox().page_read(session, page, refuse, &mut effects);
                 relay(&outbox, state, &mut effects);
+                state.put_away_inbox();
             }
             Err(error) => {
                 tracing::warn!(%error, %owner, "waiting messages cannot be read; trying again");

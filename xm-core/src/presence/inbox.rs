@@ -131,6 +131,11 @@ enum Stage {
 }
 
 impl Inbox {
+    /// An empty one; [`is_live`](Self::is_live) is what the last one of this session said.
+    pub(super) fn new(live: bool) -> Self {
+        Self { road: if live { Road::Live } else { Road::Away }, ..Self::default() }
+    }
+
     /// A message came. `bound` is how long the recipient's confirmation may take before the message is stored.
     pub(super) fn accept(
         &mut self,
@@ -153,7 +158,7 @@ impl Inbox {
             effects.push(refused(parcel, ResultCode::SERVER_BUSY, 1));
             return;
         }
-        let live = matches!(self.road, Road::Live);
+        let live = self.is_live();
         let stage = if live { Stage::Relayed { store_at: now.after(bound) } } else { Stage::Queued };
         if live {
             effects.push(Effect::Relay(text.clone()));
@@ -351,9 +356,15 @@ impl Inbox {
         });
     }
 
-    /// Whether it can be forgotten: nobody is there and nothing is on its way.
-    pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.unsettled.is_empty() && !self.appending && matches!(self.road, Road::Away)
+    /// Whether nothing is on its way, so that [`new`](Self::new) makes one like it.
+    pub(super) fn is_empty(&self) -> bool {
+        let draining = matches!(self.road, Road::Draining(_));
+        self.pending.is_empty() && self.unsettled.is_empty() && !self.appending && !draining
+    }
+
+    /// Whether new messages go to the session at once: everything that waited was sent to it.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.road, Road::Live)
     }
 
     fn confirmed_from_store(&mut self, parcel: ParcelId, effects: &mut Effects) {

@@ -213,6 +213,13 @@ impl Model {
         }
     }
 
+    /// Users without anything on its way have no inbox; the next one goes on where it ended.
+    fn put_away(&mut self) {
+        if self.inbox.is_empty() {
+            self.inbox = Inbox::new(self.inbox.is_live());
+        }
+    }
+
     fn step(&mut self, rng: &mut StdRng) {
         match rng.random_range(0..100) {
             0..25 => self.write(rng.random_range(1..4)),
@@ -231,7 +238,7 @@ impl Model {
             88..94 => self.end_settle(rng.random_range(0..5) == 0),
             94..97 => self.log_in(),
             97..98 => self.log_out(),
-            _ => {}
+            _ => self.put_away(),
         }
     }
 

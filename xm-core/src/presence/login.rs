@@ -41,9 +41,10 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
         device: req.device,
         device_class: req.device_class,
         ready: false,
+        live: false,
         was_asked: false,
         status: req.status,
-        personal_msg: account.profile.personal_msg.as_str().into(),
+        personal_msg: Some(&account.profile.personal_msg).filter(|line| !line.is_empty()).cloned().map(Box::new),
         announced: None,
         announce_due: false,
         told: Status::OFFLINE,
@@ -250,7 +251,7 @@ fn logout(ctx: Ctx<Presence>, _: LogoutReq) -> Result<Reply, Refusal> {
 pub(super) fn leave(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user: UserId, session: SessionRef) {
     let left = presence.users.with(user, |state| {
         let online = state.online.take_if(|online| online.session == session)?;
-        Some((online.told != Status::OFFLINE).then(|| state.friends.clone()))
+        Some((online.told != Status::OFFLINE).then(|| state.watchers()))
     });
     let Some(seen_by) = left.flatten() else { return };
     delivery::session_lost(presence, now, outbox, user);

@@ -36,7 +36,7 @@ pub(super) fn announce(presence: &Arc<Presence>, now: Now, outbox: &Outbox, user
             return None;
         }
         online.announced = Some(now.mono);
-        Some((seen, state.friends.clone()))
+        Some((seen, state.watchers()))
     });
     if let Some((status, friends)) = told.flatten() {
         tell(presence, outbox, user, status, &friends);
@@ -49,7 +49,7 @@ pub(super) fn announce_login(presence: &Arc<Presence>, now: Now, outbox: &Outbox
         let online = state.online.as_mut()?;
         let before = std::mem::replace(&mut online.told, online.status.seen_by_others());
         online.announced = Some(now.mono);
-        Some((card(user, online), before, state.friends.clone()))
+        Some((card(user, online), before, state.watchers()))
     });
     let Some((buddy, before, friends)) = told.flatten() else { return };
     if buddy.status == Status::OFFLINE {
@@ -124,14 +124,14 @@ fn card(user: UserId, online: &Online) -> OnlineBuddy {
     OnlineBuddy {
         user,
         status: online.told,
-        personal_msg: xmmep::bounded::Text::cut(&online.personal_msg),
+        personal_msg: online.personal_msg.as_deref().cloned().unwrap_or_default(),
         device_class: online.device_class,
     }
 }
 
 /// The friends of `me` who are online and visible.
 pub(super) fn online_friends(presence: &Presence, me: UserId) -> Vec<OnlineBuddy> {
-    let friends = presence.users.with(me, |state| state.friends.clone()).unwrap_or_default();
+    let friends = presence.users.with(me, |state| state.watchers()).unwrap_or_default();
     let see = |friend: &UserId| {
         let visible = |state: &mut User| state.online.as_ref().map(|online| card(*friend, online));
         presence.users.with(*friend, visible).flatten().filter(|buddy| buddy.status != Status::OFFLINE)

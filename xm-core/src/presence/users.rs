@@ -7,6 +7,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use xm_store::records::{ParcelId, Roster};
 use xm_store::{Contacts, StoreError};
+use xmmep::bounded::Text;
 use xmmep::messages::DeviceClass;
 use xmmep::messages::chat::Tick;
 use xmmep::types::{DeviceId, Status, Time, UserId};
@@ -17,6 +18,9 @@ use crate::outbox::SessionRef;
 
 /// Shards of the table. Enough that lanes seldom meet at one lock.
 const SHARDS: usize = 64;
+
+/// Room in a shard that is kept however few are in it.
+const SPARE: usize = 64;
 
 /// How long a user stays in memory after nobody used him.
 pub(super) const KEPT: Duration = Duration::from_secs(300);
@@ -37,14 +41,14 @@ struct Shard {
 
 /// A user in memory.
 pub(super) struct User {
-    /// Whether the roster was read. Somebody who is written to while away needs none: then the lists below are empty.
-    pub(super) known: bool,
-    /// Who may see him and write to him, sorted: accepted in either direction, no block in either direction.
-    pub(super) friends: Box<[UserId]>,
+    /// Who may see him and write to him, sorted: accepted in either direction, no block in either direction. `None` if the
+    /// roster was not read: somebody who is written to while away needs none.
+    friends: Option<Box<[UserId]>>,
     /// Whom he has blocked, sorted.
     pub(super) blocked: Box<[UserId]>,
     pub(super) online: Option<Online>,
-    pub(super) inbox: Option<Box<Inbox>>,
+    /// Messages on their way to him, if there are any.
+    inbox: Option<Box<Inbox>>,
     pub(super) used: Time,
 }
 
@@ -55,10 +59,13 @@ pub(super) struct Online {
     pub(super) device_class: DeviceClass,
     /// The client has everything; others may be told and messages may come.
     pub(super) ready: bool,
+    /// Whether the last inbox, now put away, was [live](Inbox::is_live).
+    pub(super) live: bool,
     /// Others had asked to be buddies before the login: shown once the client is ready.
     pub(super) was_asked: bool,
     pub(super) status: Status,
-    pub(super) personal_msg: Box<str>,
+    /// `None` if it is empty.
+    pub(super) personal_msg: Option<Box<Text<256>>>,
     /// When watchers were told last, if ever.
     pub(super) announced: Option<Time>,
     /// What watchers were told last.
@@ -82,7 +89,7 @@ pub(super) struct Changed {
 
 impl User {
     fn absent(now: Time) -> Self {
-        Self { known: false, friends: Box::default(), blocked: Box::default(), online: None, inbox: None, used: now }
+        Self { friends: None, blocked: Box::default(), online: None, inbox: None, used: now }
     }
 
     /// Returns whose friend he became, or was: nobody, if he had not been known.
@@ -90,19 +97,29 @@ impl User {
         let mut friends: Vec<_> = roster.audience().chain(roster.visible()).collect();
         friends.sort_unstable();
         friends.dedup();
-        let before = std::mem::replace(&mut self.friends, friends.into());
         let only = |these: &[UserId], those: &[UserId]| -> Vec<UserId> {
-            these.iter().filter(|one| self.known && those.binary_search(one).is_err()).copied().collect()
+            these.iter().filter(|one| those.binary_search(one).is_err()).copied().collect()
         };
-        let changed = Changed { gained: only(&self.friends, &before), lost: only(&before, &self.friends) };
+        let changed = |before: &[UserId]| Changed { gained: only(&friends, before), lost: only(before, &friends) };
+        let changed = self.friends.as_deref().map(changed).unwrap_or_default();
+        self.friends = Some(friends.into());
         self.blocked = roster.blocked.iter().map(|person| person.user).collect();
-        self.known = true;
         changed
+    }
+
+    /// Whether the roster was read.
+    pub(super) fn is_known(&self) -> bool {
+        self.friends.is_some()
+    }
+
+    /// His friends, to tell them something once his lock is let go.
+    pub(super) fn watchers(&self) -> Box<[UserId]> {
+        self.friends.clone().unwrap_or_default()
     }
 
     /// Whether status and messages flow between the two.
     pub(super) fn is_friend(&self, other: UserId) -> bool {
-        self.friends.binary_search(&other).is_ok()
+        self.friends.as_ref().is_some_and(|friends| friends.binary_search(&other).is_ok())
     }
 
     /// The session, once its client is ready.
@@ -112,7 +129,27 @@ impl User {
 
     /// The user's inbox, made on first use.
     pub(super) fn inbox(&mut self) -> &mut Inbox {
-        self.inbox.get_or_insert_default()
+        let live = self.online.as_ref().is_some_and(|online| online.live);
+        self.inbox.get_or_insert_with(|| Box::new(Inbox::new(live)))
+    }
+
+    /// The user's inbox, if something is on its way to him, or was a moment ago.
+    pub(super) fn open_inbox(&mut self) -> Option<&mut Inbox> {
+        self.inbox.as_deref_mut()
+    }
+
+    /// Puts away an inbox that holds nothing: most users get nothing most of the time.
+    pub(super) fn put_away_inbox(&mut self) {
+        if let Some(inbox) = self.inbox.take_if(|inbox| inbox.is_empty())
+            && let Some(online) = &mut self.online
+        {
+            online.live = inbox.is_live();
+        }
+    }
+
+    /// Whether nobody needs him: no session and nothing on its way.
+    fn is_idle(&self) -> bool {
+        self.online.is_none() && self.inbox.as_ref().is_none_or(|inbox| inbox.is_empty())
     }
 }
 
@@ -157,7 +194,7 @@ impl Users {
             if shard.changes == changes {
                 let user = shard.users.entry(user).or_insert_with(|| Box::new(User::absent(now)));
                 user.used = user.used.max(now);
-                if !user.known {
+                if !user.is_known() {
                     user.take(&roster);
                 }
                 let changed = change(user, &roster);
@@ -198,9 +235,9 @@ impl Users {
     /// Forgets a user nobody needs: no session and nothing on its way.
     pub(super) fn forget_idle(&self, user: UserId) {
         let mut shard = self.shard(user);
-        let idle = |user: &User| user.online.is_none() && user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
-        if shard.users.get(&user).is_some_and(|user| idle(user)) {
+        if shard.users.get(&user).is_some_and(|user| user.is_idle()) {
             shard.users.remove(&user);
+            give_back(&mut shard.users);
         }
     }
 
@@ -209,12 +246,10 @@ impl Users {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.users.retain(|_, user| {
-                let idle = user.inbox.as_ref().is_none_or(|inbox| inbox.is_idle());
-                user.online.is_some() || !idle || now.since(user.used) < KEPT
+                user.put_away_inbox();
+                !user.is_idle() || now.since(user.used) < KEPT
             });
-            if shard.users.capacity() > 2 * shard.users.len() + 64 {
-                shard.users.shrink_to_fit();
-            }
+            give_back(&mut shard.users);
         }
     }
 
@@ -232,13 +267,20 @@ impl Users {
     }
 }
 
+/// Gives the room of those who left back, long before it is several times what those who stay need.
+fn give_back(users: &mut HashMap<UserId, Box<User>>) {
+    if users.capacity() > 4 * users.len() + SPARE {
+        users.shrink_to(2 * users.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_user_without_his_friends_takes_less_than_a_quarter_of_a_kibibyte() {
-        assert!(size_of::<User>() <= 224, "{} bytes", size_of::<User>());
+    fn a_user_without_his_friends_takes_an_eighth_of_a_kibibyte() {
+        assert!(size_of::<User>() <= 128, "{} bytes", size_of::<User>());
         assert!(size_of::<Inbox>() <= 96, "{} bytes", size_of::<Inbox>());
     }
 }

@@ -15,6 +15,9 @@ use super::lock;
 /// session survives silence (80 s), so that whoever comes back in time never seemed to be away.
 pub const STATUS_GRACE: Duration = Duration::from_secs(90);
 
+/// Room that is kept however few are online.
+const SPARE: usize = 4_096;
+
 /// An online user in the Router's copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnlineUser {
@@ -67,7 +70,12 @@ impl Statuses {
 
     /// A user is offline.
     pub(super) fn remove(&self, user: UserId) {
-        lock(&self.0).remove(&user);
+        let mut users = lock(&self.0);
+        users.remove(&user);
+        if users.capacity() > 4 * users.len() + SPARE {
+            let len = users.len();
+            users.shrink_to(2 * len);
+        }
     }
 
     /// Drops what a Presence said before this generation.

@@ -34,7 +34,8 @@ impl Key {
 /// The sending half: seals, counts, moves from epoch to epoch.
 pub(super) struct SendKeys {
     key: Key,
-    epoch: u64,
+    /// At most 2^32: with 2^20 records each, longer than anybody has.
+    epoch: u32,
     /// The counter of the next record; only grows.
     counter: u64,
     epoch_began: Time,
@@ -57,7 +58,7 @@ impl SendKeys {
     }
 
     pub(super) fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.into()
     }
 
     /// Takes in that the peer's newest record is of the epoch whose low byte this is.
@@ -67,11 +68,11 @@ impl SendKeys {
 
     /// Makes sure the next record may be sealed, moving to the next epoch if this one is full or too old.
     pub(super) fn prepare(&mut self, now: Time, epoch_bits: u8, epoch_age: Duration) -> Result<(), EpochUsedUp> {
-        let end = (self.epoch + 1) << epoch_bits;
+        let end = (self.epoch() + 1) << epoch_bits;
         let full = self.counter >= end;
         if self.confirmed && (full || now.since(self.epoch_began) >= epoch_age) {
+            self.epoch = self.epoch.checked_add(1).ok_or(EpochUsedUp)?;
             self.key = self.key.next();
-            self.epoch += 1;
             self.counter = end;
             self.epoch_began = now;
             self.confirmed = false;
@@ -364,7 +365,8 @@ mod tests {
             assert_eq!(receive.open(NOW, BITS, &mut forged).unwrap_err(), Rejected::Epoch);
         }
         send.counter = COUNTER_END;
-        send.epoch = COUNTER_END >> BITS;
+        send.epoch = u32::MAX;
+        send.confirmed = true;
         assert!(send.prepare(NOW, BITS, AGE).is_err());
     }
 }

@@ -89,7 +89,7 @@ fn an_idle_session_keeps_no_buffers_and_is_small() {
     assert!(wire.client.session.has_buffers() && wire.server.session.has_buffers());
     wire.run(secs(6));
     assert!(!wire.client.session.has_buffers() && !wire.server.session.has_buffers());
-    assert!(size_of::<Session>() <= 416, "{} bytes", size_of::<Session>());
+    assert!(size_of::<Session>() <= 392, "{} bytes", size_of::<Session>());
 }
 
 #[test]

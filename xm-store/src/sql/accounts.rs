@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
 use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
@@ -10,6 +10,7 @@ use super::SqlPresence;
 use super::decode::{email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::account::{Column, Entity, Model};
 use super::search_index;
+use super::unique::Unique;
 use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory, ProfileChanges};
 use crate::error::StoreError;
 use crate::records::{Account, Findable, NewAccount};
@@ -70,7 +71,7 @@ async fn update_profile(
     who: UserId,
     changes: &ProfileChanges,
 ) -> Result<Option<Account>, StoreError> {
-    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(None) };
+    let Some(found) = Entity::find_by_id(signed(who.0)).unique(txn).await? else { return Ok(None) };
     let before = account(&found)?;
     let mut after = before.clone();
     if !after.change(changes) {
@@ -94,20 +95,22 @@ async fn update_profile(
 }
 
 async fn logged_in(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
-    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(None) };
-    let before = account(&found)?;
+    let before = Entity::find_by_id(signed(who.0)).select_only().columns([Column::LastLogin, Column::FailedAttempts]);
+    let before: Vec<(Option<i64>, i64)> = before.into_tuple().all(txn).await?;
+    let Some((last_login, failed_attempts)) = before.into_iter().next() else { return Ok(None) };
     Entity::update_many()
         .col_expr(Column::LastLogin, Expr::value(millis(at)))
         .col_expr(Column::FailedAttempts, Expr::value(0_i64))
         .col_expr(Column::LastFailed, Expr::value(Option::<i64>::None))
-        .filter(Column::User.eq(found.user))
+        .filter(Column::User.eq(signed(who.0)))
         .exec(txn)
         .await?;
-    Ok(Some(LoginHistory { last_login: before.last_login, failed_attempts: before.failed_attempts }))
+    let last_login = last_login.map(wall).transpose()?;
+    Ok(Some(LoginHistory { last_login, failed_attempts: number(failed_attempts, "failed attempts")? }))
 }
 
 async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<u32, StoreError> {
-    let Some(found) = Entity::find_by_id(signed(who.0)).one(txn).await? else { return Ok(0) };
+    let Some(found) = Entity::find_by_id(signed(who.0)).unique(txn).await? else { return Ok(0) };
     let attempts = account(&found)?.failed_attempts.saturating_add(1);
     Entity::update_many()
         .col_expr(Column::FailedAttempts, Expr::value(i64::from(attempts)))
@@ -131,11 +134,11 @@ impl Accounts for SqlPresence {
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
         let found = Entity::find().filter(Column::NameFolded.eq(name.folded().into_bytes()));
-        found.one(&self.database.reader().await?).await?.as_ref().map(account).transpose()
+        found.unique(&self.database.reader().await?).await?.as_ref().map(account).transpose()
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {
-        let found = Entity::find_by_id(signed(user.0)).one(&self.database.reader().await?).await?;
+        let found = Entity::find_by_id(signed(user.0)).unique(&self.database.reader().await?).await?;
         found.as_ref().map(account).transpose()
     }
 

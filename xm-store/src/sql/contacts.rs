@@ -1,10 +1,10 @@
-//! [`Contacts`] in PresenceDB: buddies, requests, blocks. Groups and versions are in `contacts_groups.rs`.
+//! [`Contacts`] in PresenceDB: buddies, requests, blocks. Groups and versions are in `contacts_groups.rs`, reading it all in
+//! `roster.rs`.
 
 use async_trait::async_trait;
-use sea_orm::sea_query::{Expr, ExprTrait, UnionType};
+use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QuerySelect,
-    QueryTrait,
 };
 use xmmep::bounded::Text;
 use xmmep::types::{GroupId, RosterVersion, UserId, WallTime};
@@ -14,18 +14,18 @@ use super::contacts_groups as groups;
 use super::decode::{corrupt, millis, number, person, signed, text, user, wall};
 use super::entity::block;
 use super::entity::relation::{Column, Entity, Model};
+use super::roster;
+use super::unique::Unique;
 use crate::contacts::{Answer, Answered, Ask, Asked, Contacts, Heard, Standing};
 use crate::error::{RosterError, RosterRefusal, StoreError};
-use crate::records::{
-    ASK_AGAIN_AFTER, BLOCKED_MAX, BUDDIES_MAX, BuddyEntry, BuddyRequest, BuddyState, Person, Roster, Watcher,
-};
+use crate::records::{ASK_AGAIN_AFTER, BLOCKED_MAX, BUDDIES_MAX, BuddyEntry, BuddyState, Person, Roster};
 
-const PENDING: i16 = 0;
+pub(super) const PENDING: i16 = 0;
 const REFUSED: i16 = 1;
 pub(super) const ACCEPTED: i16 = 2;
 
-fn state(row: &Model) -> Result<BuddyState, StoreError> {
-    match row.state {
+pub(super) fn state(column: i16) -> Result<BuddyState, StoreError> {
+    match column {
         PENDING | REFUSED => Ok(BuddyState::Pending),
         ACCEPTED => Ok(BuddyState::Accepted),
         other => Err(corrupt(format_args!("the state {other} of a buddy"))),
@@ -37,18 +37,18 @@ pub(super) fn entry(row: &Model) -> Result<BuddyEntry, StoreError> {
         buddy: person(row.buddy, &row.buddy_name)?,
         group: GroupId(number(row.group_id, "a group id")?),
         display_name: text(&row.display_name)?,
-        state: state(row)?,
+        state: state(row.state)?,
         asked_at: wall(row.asked_at)?,
         greeting: text(&row.greeting)?,
     })
 }
 
 async fn relation(txn: &DatabaseTransaction, owner: UserId, buddy: UserId) -> Result<Option<Model>, StoreError> {
-    Ok(Entity::find_by_id((signed(owner.0), signed(buddy.0))).one(txn).await?)
+    Ok(Entity::find_by_id((signed(owner.0), signed(buddy.0))).unique(txn).await?)
 }
 
 async fn is_blocked(txn: &DatabaseTransaction, by: UserId, other: UserId) -> Result<bool, StoreError> {
-    Ok(block::Entity::find_by_id((signed(by.0), signed(other.0))).one(txn).await?.is_some())
+    Ok(block::Entity::find_by_id((signed(by.0), signed(other.0))).unique(txn).await?.is_some())
 }
 
 async fn insert(txn: &DatabaseTransaction, row: Model) -> Result<(), RosterError> {
@@ -260,56 +260,10 @@ async fn erase(txn: &DatabaseTransaction, who: UserId) -> Result<Vec<UserId>, St
     Ok(others)
 }
 
-/// Everybody who has the user as a buddy: watchers, and of these the open requests.
-fn watching(rows: &[Model], blocked: &[Person]) -> Result<(Vec<Watcher>, Vec<BuddyRequest>), StoreError> {
-    let (mut watchers, mut requests) = (Vec::new(), Vec::new());
-    for row in rows {
-        let who = person(row.owner, &row.owner_name)?;
-        let is_open = row.state == PENDING && !blocked.contains(&who);
-        if is_open {
-            let (greeting, asked_at) = (text(&row.greeting)?, wall(row.asked_at)?);
-            requests.push(BuddyRequest { from: who.clone(), greeting, asked_at });
-        }
-        watchers.push(Watcher { who, state: state(row)? });
-    }
-    watchers.sort_unstable_by_key(|watcher| watcher.who.user);
-    requests.sort_unstable_by_key(|request| request.from.user);
-    Ok((watchers, requests))
-}
-
-/// Rows that name the user at either end, in one statement: half of what a login costs is statements.
-async fn either_end<E: EntityTrait>(
-    txn: &DatabaseTransaction,
-    (one, other): (E::Column, E::Column),
-    who: UserId,
-) -> Result<Vec<E::Model>, StoreError> {
-    let mut rows = E::find().filter(one.eq(signed(who.0)));
-    QueryTrait::query(&mut rows).union(UnionType::All, E::find().filter(other.eq(signed(who.0))).into_query());
-    Ok(rows.all(txn).await?)
-}
-
-async fn load(txn: &DatabaseTransaction, who: UserId) -> Result<Roster, StoreError> {
-    let me = signed(who.0);
-    let blocks = either_end::<block::Entity>(txn, (block::Column::Owner, block::Column::Other), who).await?;
-    let (own, others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|row| row.owner == me);
-    let mut blocked: Vec<_> = own.iter().map(|row| person(row.other, &row.other_name)).collect::<Result<_, _>>()?;
-    blocked.sort_unstable_by_key(|person| person.user);
-    let mut blocked_by: Vec<_> = others.iter().map(|row| user(row.owner)).collect();
-    blocked_by.sort_unstable();
-    let relations = either_end::<Entity>(txn, (Column::Owner, Column::Buddy), who).await?;
-    let (own, others): (Vec<_>, Vec<_>) = relations.into_iter().partition(|row| row.owner == me);
-    let (watchers, requests) = watching(&others, &blocked)?;
-    let mut buddies: Vec<_> = own.iter().map(entry).collect::<Result<_, _>>()?;
-    buddies.sort_unstable_by_key(|entry| entry.buddy.user);
-    let (version, groups) = groups::version_and_all(txn, who).await?;
-    Ok(Roster { version, groups, buddies, watchers, blocked, blocked_by, requests })
-}
-
 #[async_trait]
 impl Contacts for SqlPresence {
     async fn load(&self, who: UserId) -> Result<Roster, StoreError> {
-        // The lists must fit each other and the version.
-        self.database.snapshot(who, |txn, who| Box::pin(load(txn, *who))).await
+        roster::load(&self.database.reader().await?, who).await
     }
 
     async fn ask(&self, wish: Ask) -> Result<Asked, RosterError> {

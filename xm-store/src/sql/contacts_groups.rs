@@ -14,28 +14,20 @@ use super::decode::{corrupt, number, signed, text};
 use super::entity::roster_group::{Column, Entity, Model};
 use super::entity::{relation, roster};
 use super::search_index::insert_rows;
+use super::unique::Unique;
 use crate::error::{RosterError, RosterRefusal, StoreError};
 use crate::records::{GROUPS_MAX, Group};
 
 /// The version of a roster.
 pub(super) async fn version(db: &impl ConnectionTrait, owner: UserId) -> Result<RosterVersion, StoreError> {
-    version_in(roster::Entity::find_by_id(signed(owner.0)).one(db).await?.as_ref())
+    let row = roster::Entity::find_by_id(signed(owner.0)).unique(db).await?;
+    version_of(row.map_or(0, |row| row.changes))
 }
 
-fn version_in(row: Option<&roster::Model>) -> Result<RosterVersion, StoreError> {
-    let changes: u64 = row.map_or(Ok(0), |row| number(row.changes, "a roster's version"))?;
+/// The version of a roster that was changed so often.
+pub(super) fn version_of(changes: i64) -> Result<RosterVersion, StoreError> {
+    let changes: u64 = number(changes, "a roster's version")?;
     Ok(RosterVersion(1 + changes))
-}
-
-/// The version of a roster, and its groups by id. Whoever never made one is not asked for them.
-pub(super) async fn version_and_all(
-    db: &impl ConnectionTrait,
-    owner: UserId,
-) -> Result<(RosterVersion, Vec<Group>), StoreError> {
-    let row = roster::Entity::find_by_id(signed(owner.0)).one(db).await?;
-    let has_groups = row.as_ref().is_some_and(|row| row.last_group != 0);
-    let groups = if has_groups { all(db, owner).await? } else { Vec::new() };
-    Ok((version_in(row.as_ref())?, groups))
 }
 
 /// Raises the version of a roster by one and returns it.
@@ -83,14 +75,6 @@ pub(super) async fn changed_if(
     if is_changed { changed(txn, owner).await } else { version(txn, owner).await }
 }
 
-/// The groups of a roster, by id.
-pub(super) async fn all(db: &impl ConnectionTrait, owner: UserId) -> Result<Vec<Group>, StoreError> {
-    let rows = Entity::find().filter(Column::Owner.eq(signed(owner.0))).all(db).await?;
-    let mut groups: Vec<_> = rows.iter().map(group).collect::<Result<_, _>>()?;
-    groups.sort_unstable_by_key(|group| group.group);
-    Ok(groups)
-}
-
 /// Refuses a group that does not exist.
 pub(super) async fn check(txn: &DatabaseTransaction, owner: UserId, group: GroupId) -> Result<(), RosterError> {
     if group == GroupId::DEFAULT || find(txn, owner, group).await?.is_some() {
@@ -99,18 +83,18 @@ pub(super) async fn check(txn: &DatabaseTransaction, owner: UserId, group: Group
     Err(RosterRefusal::NoSuchGroup(group).into())
 }
 
-pub(super) fn group(row: &Model) -> Result<Group, StoreError> {
-    let name = std::str::from_utf8(&row.name).map_err(corrupt)?;
-    Ok(Group { group: GroupId(number(row.group_id, "a group id")?), name: text(name)? })
+pub(super) fn group(id: i64, name: &[u8]) -> Result<Group, StoreError> {
+    let name = std::str::from_utf8(name).map_err(corrupt)?;
+    Ok(Group { group: GroupId(number(id, "a group id")?), name: text(name)? })
 }
 
 async fn find(txn: &DatabaseTransaction, owner: UserId, group: GroupId) -> Result<Option<Model>, StoreError> {
-    Ok(Entity::find_by_id((signed(owner.0), i64::from(group.0))).one(txn).await?)
+    Ok(Entity::find_by_id((signed(owner.0), i64::from(group.0))).unique(txn).await?)
 }
 
 async fn find_name(txn: &DatabaseTransaction, owner: UserId, name: &str) -> Result<Option<Model>, StoreError> {
     let of_owner = Entity::find().filter(Column::Owner.eq(signed(owner.0)));
-    Ok(of_owner.filter(Column::Name.eq(name.as_bytes().to_vec())).one(txn).await?)
+    Ok(of_owner.filter(Column::Name.eq(name.as_bytes().to_vec())).unique(txn).await?)
 }
 
 /// Takes the next group id. The roster's row exists: the version was raised before.
@@ -120,7 +104,7 @@ async fn next_id(txn: &DatabaseTransaction, owner: UserId) -> Result<i64, StoreE
         .filter(roster::Column::Owner.eq(signed(owner.0)))
         .exec(txn)
         .await?;
-    let row = roster::Entity::find_by_id(signed(owner.0)).one(txn).await?;
+    let row = roster::Entity::find_by_id(signed(owner.0)).unique(txn).await?;
     row.map(|row| row.last_group).ok_or_else(|| corrupt(format_args!("no roster of user {owner}")))
 }
 
@@ -130,7 +114,7 @@ pub(super) async fn create(
     name: &Text<64>,
 ) -> Result<(GroupId, RosterVersion), RosterError> {
     if let Some(row) = find_name(txn, me, name).await? {
-        return Ok((group(&row)?.group, version(txn, me).await?));
+        return Ok((group(row.group_id, &row.name)?.group, version(txn, me).await?));
     }
     if Entity::find().filter(Column::Owner.eq(signed(me.0))).count(txn).await? >= GROUPS_MAX as u64 {
         return Err(RosterRefusal::LimitReached(GROUPS_MAX).into());
@@ -138,7 +122,7 @@ pub(super) async fn create(
     let version = changed(txn, me).await?;
     let group_id = next_id(txn, me).await?;
     let row = Model { owner: signed(me.0), group_id, name: name.as_bytes().to_vec() };
-    let created = group(&row)?.group;
+    let created = group(row.group_id, &row.name)?.group;
     Entity::insert(row.into_active_model()).exec_without_returning(txn).await?;
     Ok((created, version))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr,
-    Statement, TransactionTrait,
+    Statement,
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -88,38 +88,6 @@ impl Database {
         let place = self.reads.try_acquire().map_err(|_| busy())?;
         let turn = timeout(WAIT_MAX, self.turns.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)?;
         Ok(Reader { database: self, connection: self.read.get(), _place: place, _turn: turn })
-    }
-
-    /// Runs queries that all see the same moment.
-    pub(super) async fn snapshot<D, T, E>(
-        &self,
-        data: D,
-        work: impl for<'a> Fn(&'a DatabaseTransaction, &'a D) -> Work<'a, T, E>,
-    ) -> Result<T, E>
-    where
-        D: Send + Sync,
-        E: Failure,
-    {
-        let reader = self.reader().await?;
-        let read = async {
-            // Undone when dropped: it changes nothing.
-            let txn = match reader.connection.begin().await {
-                Ok(txn) => txn,
-                Err(error) => return Err(StoreError::from(self.failed(error).await).into()),
-            };
-            work(&txn, &data).await
-        };
-        match timeout(WAIT_MAX, caught(read)).await {
-            Ok(Ok(result)) => {
-                match result.as_ref().err().and_then(Failure::of_store) {
-                    Some(StoreError::Unavailable(why)) => self.health.away(why),
-                    _ => self.health.well(),
-                }
-                result
-            }
-            Ok(Err(panic)) => Err(StoreError::from(self.broken(panic).await).into()),
-            Err(_) => Err(StoreError::from(self.hung().await).into()),
-        }
     }
 
     /// After something was erased: takes it out of SQLite's log, too. The servers do that in their own time.

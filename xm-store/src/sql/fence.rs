@@ -9,6 +9,7 @@ use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, Quer
 
 use super::decode::corrupt;
 use super::entity::owner::{Column, Entity, Model};
+use super::unique::Unique;
 use crate::error::StoreError;
 
 /// The key of the only row.
@@ -69,7 +70,7 @@ pub(super) async fn epoch(db: &impl ConnectionTrait) -> Result<i64, StoreError> 
 async fn owner(db: &impl ConnectionTrait) -> Result<Model, StoreError> {
     let row = Entity::find_by_id(ROW);
     let row = if db.get_database_backend() == DbBackend::Postgres { row.lock_shared() } else { row };
-    row.one(db).await?.ok_or_else(|| corrupt("no owner epoch"))
+    row.unique(db).await?.ok_or_else(|| corrupt("no owner epoch"))
 }
 
 /// Takes over under `to`, which must be higher than the present one; the present one again changes nothing. That it is

@@ -10,6 +10,7 @@ use xmmep::types::{RequestId, WallTime};
 use super::SqlMailQueue;
 use super::decode::{bytes, corrupt, email, millis, number, text, wall};
 use super::entity::mail::{Column, Entity, Model};
+use super::unique::Unique;
 use crate::error::StoreError;
 use crate::mail_queue::MailQueue;
 use crate::records::{Mail, MailState};
@@ -40,7 +41,7 @@ pub(super) fn state(row: &Model) -> Result<MailState, StoreError> {
 }
 
 async fn enqueue(txn: &DatabaseTransaction, row: &Model) -> Result<(), StoreError> {
-    if Entity::find_by_id(row.id.clone()).one(txn).await?.is_none() {
+    if Entity::find_by_id(row.id.clone()).unique(txn).await?.is_none() {
         Entity::insert(row.clone().into_active_model()).exec_without_returning(txn).await?;
     }
     Ok(())
@@ -149,7 +150,7 @@ impl MailQueue for SqlMailQueue {
     }
 
     async fn state(&self, id: RequestId) -> Result<Option<MailState>, StoreError> {
-        Entity::find_by_id(id.0.to_vec()).one(&self.0.reader().await?).await?.as_ref().map(state).transpose()
+        Entity::find_by_id(id.0.to_vec()).unique(&self.0.reader().await?).await?.as_ref().map(state).transpose()
     }
 
     async fn forget(&self, before: WallTime) -> Result<u64, StoreError> {

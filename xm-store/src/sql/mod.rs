@@ -52,10 +52,12 @@ mod migration;
 mod offline;
 mod panics;
 mod placements;
+mod roster;
 mod search;
 mod search_index;
 mod server;
 mod settings;
+mod unique;
 mod writer;
 
 use std::path::PathBuf;

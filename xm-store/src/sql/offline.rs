@@ -12,6 +12,7 @@ use xmmep::types::{MsgId, UserId, WallTime};
 use super::SqlPresence;
 use super::decode::{bytes, corrupt, millis, number, signed, user, wall};
 use super::entity::parcel::{ActiveModel, Column, Entity, Model};
+use super::unique::Unique;
 use crate::error::StoreError;
 use crate::offline::{Appended, Erased, Expired, Offline};
 use crate::records::{LEVEL_KEPT, Level, PARCEL_BODY_MAX, Parcel, ParcelId, Place, Quotas, Summary};
@@ -82,7 +83,7 @@ async fn append(txn: &DatabaseTransaction, to: UserId, new: &Parcel, quotas: &Qu
         return Ok(Appended::TooLarge);
     }
     let hash = blake3::hash(&new.body);
-    let known = Entity::find().filter(which(to, ParcelId { from: new.from, id: new.id })).one(txn).await?;
+    let known = Entity::find().filter(which(to, ParcelId { from: new.from, id: new.id })).unique(txn).await?;
     if let Some(known) = known {
         let same = known.hash == hash.as_bytes();
         return Ok(if same { Appended::Already(place(&known)?, level(&known)?) } else { Appended::IdConflict });
@@ -152,7 +153,7 @@ async fn settle(
 ) -> Result<Vec<Risen>, StoreError> {
     let mut raised = Vec::new();
     for parcel in parcels {
-        let Some(row) = Entity::find().filter(which(to, *parcel)).one(txn).await? else { continue };
+        let Some(row) = Entity::find().filter(which(to, *parcel)).unique(txn).await? else { continue };
         if let Err(unreadable) = level(&row) {
             raised.push(Err(unreadable));
         } else if raise(txn, &row, risen_to, at).await? {
@@ -288,7 +289,7 @@ impl Offline for SqlPresence {
     }
 
     async fn level(&self, to: UserId, parcel: ParcelId) -> Result<Option<Level>, StoreError> {
-        let row = Entity::find().filter(which(to, parcel)).one(&self.database.reader().await?).await?;
+        let row = Entity::find().filter(which(to, parcel)).unique(&self.database.reader().await?).await?;
         row.as_ref().map(level).transpose()
     }
 

@@ -12,6 +12,7 @@ use super::SqlPlacements;
 use super::decode::{bytes, corrupt, email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::placement::{ActiveModel, Column, Entity, Model};
 use super::entity::request;
+use super::unique::Unique;
 use crate::error::StoreError;
 use crate::placements::{Activation, Placements, Registration, Renewal};
 use crate::records::{Form, NewPlacement, Placement, PlacementState, REGISTRATION_KEPT};
@@ -94,7 +95,7 @@ async fn remembered(
     request: RequestId,
     kind: i16,
 ) -> Result<Option<request::Model>, StoreError> {
-    Ok(request::Entity::find_by_id((request.0.to_vec(), kind)).one(txn).await?)
+    Ok(request::Entity::find_by_id((request.0.to_vec(), kind)).unique(txn).await?)
 }
 
 fn registration(row: &request::Model) -> Result<Registration, StoreError> {
@@ -124,7 +125,7 @@ async fn remember(txn: &DatabaseTransaction, answer: request::Model) -> Result<(
 
 /// Whether somebody holds what `holder` asks for. A registration expired at `now` makes way.
 async fn is_taken(txn: &DatabaseTransaction, holder: impl IntoCondition, now: WallTime) -> Result<bool, StoreError> {
-    let Some(found) = Entity::find().filter(holder).one(txn).await? else { return Ok(false) };
+    let Some(found) = Entity::find().filter(holder).unique(txn).await? else { return Ok(false) };
     if !placement(&found)?.is_expired(now) {
         return Ok(true);
     }
@@ -159,7 +160,7 @@ async fn begin_activation(
     now: WallTime,
 ) -> Result<Activation, StoreError> {
     let of_token = Entity::find().filter(Column::Token.eq(token.to_vec()));
-    let Some(found) = of_token.order_by_desc(Column::User).one(txn).await? else {
+    let Some(found) = of_token.order_by_desc(Column::User).unique(txn).await? else {
         return Ok(Activation::Unknown);
     };
     let before = placement(&found)?;
@@ -212,7 +213,7 @@ async fn renew_token(txn: &DatabaseTransaction, new: &NewToken) -> Result<Renewa
     }
     let of_email = Entity::find().filter(Column::EmailFolded.eq(new.email.folded().into_bytes()));
     let waiting = of_email.filter(Column::State.eq(REGISTERED)).filter(Column::Expires.gt(millis(new.now)));
-    let found = waiting.one(txn).await?;
+    let found = waiting.unique(txn).await?;
     if let Some(found) = &found {
         Entity::update_many()
             .col_expr(Column::Token, Expr::value(new.token.clone()))
@@ -252,7 +253,7 @@ async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreErr
 impl SqlPlacements {
     async fn one(&self, which: impl IntoCondition) -> Result<Option<Placement>, StoreError> {
         // Of several rows with one token, which only chance could bring about, the newest counts.
-        let found = Entity::find().filter(which).order_by_desc(Column::User).one(&self.0.reader().await?).await?;
+        let found = Entity::find().filter(which).order_by_desc(Column::User).unique(&self.0.reader().await?).await?;
         found.as_ref().map(placement).transpose()
     }
 }

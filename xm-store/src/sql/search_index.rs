@@ -15,6 +15,7 @@ use super::database::Database;
 use super::decode::signed;
 use super::entity::searchable::Model;
 use super::entity::{account as accounts, search_fill, search_pair, searchable};
+use super::unique::Unique;
 use crate::error::StoreError;
 use crate::folding::{Folded, fold};
 use crate::records::Account;
@@ -80,7 +81,7 @@ pub(super) async fn update(
 
 /// Takes a user out of the index, by what the index itself holds: also one whose account cannot be read any more.
 pub(super) async fn erase(txn: &DatabaseTransaction, user: i64) -> Result<(), StoreError> {
-    let Some(row) = searchable::Entity::find_by_id(user).one(txn).await? else { return Ok(()) };
+    let Some(row) = searchable::Entity::find_by_id(user).unique(txn).await? else { return Ok(()) };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (name, nickname, location) = (text(&row.name), text(&row.nickname), text(&row.location));
     let before = Folded { name, nickname, location, email: row.email.as_deref().map(text) };
@@ -139,7 +140,7 @@ where
 pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
     let (mut size, mut in_vain, mut reached) = (BATCH, 0, i64::MIN);
     loop {
-        let fill = search_fill::Entity::find_by_id(VERSION).one(&database.reader().await?).await?;
+        let fill = search_fill::Entity::find_by_id(VERSION).unique(&database.reader().await?).await?;
         if fill.as_ref().is_some_and(|fill| fill.done != 0) {
             return Ok(());
         }
@@ -164,7 +165,7 @@ pub(super) async fn fill(database: &Database) -> Result<(), StoreError> {
 }
 
 async fn fill_batch(txn: &DatabaseTransaction, size: u64) -> Result<(), StoreError> {
-    let fill = match search_fill::Entity::find_by_id(VERSION).one(txn).await? {
+    let fill = match search_fill::Entity::find_by_id(VERSION).unique(txn).await? {
         Some(fill) => fill,
         None => {
             let fill = search_fill::Model { version: VERSION, last_user: i64::MIN, done: 0 };

@@ -14,15 +14,19 @@ use crate::user::Happened;
 
 /// Sessions drop their buffers five seconds after the last traffic; the allocator gives memory back after ten.
 const BUFFERS_GONE: Duration = Duration::from_secs(20);
+/// Users who were there before.
+const FIRST: u32 = 1_000;
 /// Two rounds of keep-alives and a little.
 const KEEP_ALIVES: Duration = Duration::from_secs(52);
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let size = bench.args.idle;
     let server = bench.server()?;
-    // One who comes and goes makes the server allocate what it has once.
-    let mut first = bench.crowd(&server, Who { first: 1, step: 1, size: 1 })?;
+    // Those who come and go first bring into memory what the server has once: its code, caches of its databases.
+    let mut first = bench.crowd(&server, Who { first: 1, step: 2, size: FIRST })?;
     bring_in(&mut first)?;
+    leave(&mut first)?;
+    idle(&mut first, BUFFERS_GONE)?;
     let empty = server.usage()?;
     let mut crowd = bench.crowd(&server, Who { first: 0, step: 2, size })?;
     bring_in(&mut crowd)?;

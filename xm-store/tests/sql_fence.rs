@@ -12,7 +12,7 @@ use common::servers::{Database, mariadb, postgres};
 use common::wire::Request;
 use xm_store::offline::Appended;
 use xm_store::records::{Parcel, Place};
-use xm_store::sql::{SqlPresence, open_presence};
+use xm_store::sql::{Mark, SqlPresence, open_presence};
 use xm_store::testing::{NOW, msg_id, text};
 use xm_store::{Contacts, Offline, RosterError, StoreError};
 use xmmep::types::UserId;
@@ -153,14 +153,47 @@ async fn a_database_put_back_to_an_older_state_is_noticed_and_nothing_is_stored_
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_has_fewer_commits_than_it_had_is_noticed_and_nothing_is_stored_in_it() {
+    on_each(|url| async move {
+        let owner = open(&url).await;
+        let before = owner.mark();
+        owner.append(BOB, vec![parcel(1)]).await.unwrap();
+        owner.append(BOB, vec![parcel(2)]).await.unwrap();
+        assert_eq!(owner.mark(), Mark { changes: before.changes + 2, ..before }, "{url}: each commit counts");
+        // What a tool commits beside the server does not disturb it.
+        open(&url).await.create_group(BOB, text("work")).await.unwrap();
+        owner.append(BOB, vec![parcel(3)]).await.unwrap();
+        assert_eq!(owner.put_back(), None, "{url}");
+
+        change(&url, "UPDATE owners SET changes = changes - 3").await;
+        let lost = owner.append(BOB, vec![parcel(4)]).await;
+        assert!(matches!(&lost, Err(StoreError::Corrupt(why)) if why.contains("older state")), "{url}: {lost:?}");
+        assert!(owner.put_back().is_some_and(|why| why.contains("commits where")), "{url}");
+        let again = owner.create_group(BOB, text("friends")).await;
+        assert!(matches!(again, Err(RosterError::Store(StoreError::Corrupt(_)))), "{url}: {again:?}");
+
+        let anew = open(&url).await;
+        assert!(anew.mark() < owner.mark(), "{url}");
+        assert_eq!(anew.page(BOB, Place::START, 10, 10_000).await.unwrap().len(), 3, "{url}: not one more");
+        anew.append(BOB, vec![parcel(5)]).await.unwrap();
+    })
+    .await;
+}
+
 /// What a restored backup, or a replica that lost the last commits, looks like.
 async fn put_back(url: &str) {
+    change(url, "UPDATE owners SET epoch = 4").await;
+}
+
+/// Changes something behind our back.
+async fn change(url: &str, statement: &str) {
     use sea_orm::ConnectionTrait;
     let url = match url.strip_prefix("sqlite:") {
         Some(path) => format!("sqlite://{path}"),
         None => url.to_owned(),
     };
     let beside = sea_orm::Database::connect(url).await.expect("it is there");
-    beside.execute_unprepared("UPDATE owners SET epoch = 4").await.expect("it is ours");
+    beside.execute_unprepared(statement).await.expect("it is ours");
     beside.close().await.expect("it closes");
 }

@@ -19,3 +19,4 @@ pub mod server;
 mod stores;
 pub mod user;
 pub mod web;
+mod witness;

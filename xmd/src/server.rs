@@ -126,6 +126,7 @@ impl Server {
         lanes.for_each(|(engine, socket)| server.serve_lane("presence", engine, socket, clock));
         server.serve_web(sockets.web, config.web.connections_max);
         server.serve_mail(courier, clock);
+        server.watch_database();
         presence::join(&roles.presence, clock.now().mono, roles.to_router).await?;
         server.site.set_ready(true);
         tracing::info!(client = %server.places.client, web = %server.places.web, "serving");
@@ -150,6 +151,18 @@ impl Server {
         self.tasks.spawn(async move {
             courier.run(move || clock.now().wall, stopped).await;
             ("mail", Ok(()))
+        });
+    }
+
+    /// Ends the server when its database is not the one any more whose content it has in memory.
+    fn watch_database(&mut self) {
+        let watch = self.kept.witness.clone().watch(self.kept.presence.clone());
+        let stopped = self.stop.clone().cancelled_owned();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stopped => ("database", Ok(())),
+                why = watch => ("database", Err(why)),
+            }
         });
     }
 

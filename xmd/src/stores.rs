@@ -6,6 +6,7 @@
 //! PresenceDB_C1P1.db   accounts and rosters of one identity        (SQLite)
 //! offline-C1P1/        messages that wait for their recipients     (a log in segments)
 //! RegisterDB.db        mails that wait for a relay                 (SQLite)
+//! seen-C1P1            how far PresenceDB had come, see `witness.rs`
 //! ```
 //! With `database.url` the databases are on that server, under the same names.
 
@@ -18,8 +19,9 @@ use xm_store::sql::{self, SqlMailQueue, SqlPlacements, SqlPresence};
 use xm_store::{MailQueue, Offline, OpenError, Placements, StoreError, Stores};
 
 use crate::config::{Config, OfflineIn};
-use crate::data::DataDir;
+use crate::data::{DataDir, DataError};
 use crate::databases::{Database, Databases};
+use crate::witness::Witness;
 
 /// Why the stores did not open. Each message names the file or database and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub enum StoresError {
     /// Something was read from an open store.
     #[error("{0}: {1}")]
     Store(String, StoreError),
+    /// Something beside them.
+    #[error(transparent)]
+    Beside(#[from] DataError),
     /// A file has the name it had in an early version.
     #[error("{} has an old name; with no xmd running: cd {} && {}", .file.display(), .directory.display(), .commands)]
     OldName {
@@ -99,7 +104,8 @@ pub(crate) struct Kept {
     /// Register's.
     pub(crate) mails: Arc<dyn MailQueue>,
     router: Arc<SqlPlacements>,
-    presence: Arc<SqlPresence>,
+    pub(crate) presence: Arc<SqlPresence>,
+    pub(crate) witness: Arc<Witness>,
     register: Arc<SqlMailQueue>,
 }
 
@@ -133,6 +139,8 @@ impl Kept {
         let of = |database| move |error| StoresError::of(database, error);
         let opened = sql::open_presence(presence.url()).await.map_err(of(presence))?;
         let store = Arc::new(opened.with_quotas(quotas));
+        let witness = Arc::new(Witness::of(data.path(), config.presence.identity, &presence.shown));
+        witness.compare(store.mark())?;
         nothing_is_stranded(&store, presence, config.database.offline, &directory).await?;
         let register = Arc::new(sql::open_register(register.url()).await.map_err(of(register))?);
         let router = Arc::new(sql::open_router(router.url()).await.map_err(of(router))?);
@@ -149,6 +157,7 @@ impl Kept {
             mails: register.clone(),
             router,
             presence: store,
+            witness,
             register,
         })
     }
@@ -156,6 +165,9 @@ impl Kept {
     /// Closes them; what was answered with success is in their files already.
     pub(crate) async fn close(self) {
         self.presence.close().await;
+        if let Err(error) = self.witness.keep(self.presence.mark()) {
+            tracing::warn!(%error, "what the database has had is not noted");
+        }
         self.register.close().await;
         self.router.close().await;
         // The offline log writes the last levels when it is dropped, and waits for the disk.

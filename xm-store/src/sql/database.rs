@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::connect::{Pool, Use, WAIT_MAX};
 use super::failure::{Failure, is_none_free, open_error};
-use super::fence::Fence;
+use super::fence::{Fence, Mark};
 use super::health::{Health, Stats};
 use super::migration::Steps;
 use super::panics::{caught, check};
@@ -117,9 +117,19 @@ impl Database {
 
     /// From now on changes are made only as long as nobody else takes over.
     pub(super) async fn fence(&self) -> Result<(), StoreError> {
-        let epoch = fence::epoch(&self.reader().await?).await?;
-        self.fence.get_or_init(|| Fence::at(epoch));
+        let fence = Fence::read(&self.reader().await?).await?;
+        self.fence.get_or_init(|| fence);
         Ok(())
+    }
+
+    /// How far it has come, as far as this store knows; `None` if nobody counts.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.fence.get().map(Fence::mark)
+    }
+
+    /// How it showed that the database was put back to an older state, if it did.
+    pub(super) fn put_back(&self) -> Option<&str> {
+        self.fence.get().and_then(Fence::put_back)
     }
 
     /// Takes over under this owner epoch: see [`fence::take_over`]. Only after [`fence`](Self::fence).

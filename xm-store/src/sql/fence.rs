@@ -1,11 +1,13 @@
 //! The owner epoch of a PresenceDB: who was replaced writes no more. It is compared inside every transaction that writes, and
-//! nobody takes over between that and the commit.
+//! nobody takes over between that and the commit. So is the number of commits: a database that has fewer than it had was put
+//! back to an older state.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use sea_orm::sea_query::Expr;
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QuerySelect};
+use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QuerySelect};
 
 use super::decode::corrupt;
 use super::entity::owner::{Column, Entity, Model};
@@ -15,6 +17,16 @@ use crate::error::StoreError;
 /// The key of the only row.
 const ROW: i16 = 1;
 
+/// How far a database has come: under which owner epoch, and how many commits there were. What was committed once stays, so
+/// a lower mark than one seen before means that the last changes are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// The owner epoch.
+    pub epoch: u64,
+    /// Commits so far, whoever made them.
+    pub changes: u64,
+}
+
 /// The epoch that a store acts under.
 #[derive(Debug)]
 pub(super) struct Fence {
@@ -22,47 +34,83 @@ pub(super) struct Fence {
     /// What this store writes beside an epoch, and no other: so it knows its own takeover when nobody heard that it was
     /// made. The epoch alone does not tell: two may be ordered to take over under the same one.
     claim: i64,
+    /// Commits that are there for certain.
+    changes: AtomicI64,
+    /// How it showed that the database was put back, once it did.
+    put_back: OnceLock<String>,
 }
 
 impl Fence {
     /// Acts under the epoch that the database has now.
-    pub(super) fn at(epoch: i64) -> Self {
-        // 64 bits from the operating system, by way of the keys of a hash map. No secret: it only must not come twice.
-        Self { epoch: AtomicI64::new(epoch), claim: RandomState::new().build_hasher().finish().cast_signed() }
+    pub(super) async fn read(db: &impl ConnectionTrait) -> Result<Self, StoreError> {
+        let found = owner(db).await?;
+        Ok(Self {
+            epoch: found.epoch.into(),
+            // 64 bits from the operating system, by way of the keys of a hash map. No secret: it only must not come twice.
+            claim: RandomState::new().build_hasher().finish().cast_signed(),
+            changes: found.changes.into(),
+            put_back: OnceLock::new(),
+        })
     }
 
     pub(super) fn claim(&self) -> i64 {
         self.claim
     }
 
-    /// Refuses to go on in this transaction if somebody else has taken over, or if the database was put back to an older
-    /// state behind our back.
-    pub(super) async fn check(&self, txn: &DatabaseTransaction) -> Result<(), StoreError> {
-        let (found, ours) = (owner(txn).await?, self.epoch.load(Ordering::Acquire));
-        match found.epoch.cmp(&ours) {
-            std::cmp::Ordering::Equal => Ok(()),
-            // A takeover whose answer was lost, or whose caller had gone.
-            std::cmp::Ordering::Greater if found.claim == self.claim => {
-                self.raise(found.epoch);
-                Ok(())
-            }
-            std::cmp::Ordering::Greater => Err(StoreError::Fenced),
-            std::cmp::Ordering::Less => Err(corrupt(format_args!(
-                "owner epoch {} where {ours} was: the database was put back to an older state",
-                found.epoch
-            ))),
+    pub(super) fn mark(&self) -> Mark {
+        let read = |number: &AtomicI64| number.load(Ordering::Acquire).cast_unsigned();
+        Mark { epoch: read(&self.epoch), changes: read(&self.changes) }
+    }
+
+    pub(super) fn put_back(&self) -> Option<&str> {
+        self.put_back.get().map(String::as_str)
+    }
+
+    /// Begins a transaction that writes: counts it, and refuses to go on if somebody else has taken over, or if the database
+    /// was put back to an older state behind our back. Holds the row until the transaction ends.
+    pub(super) async fn enter(&self, txn: &DatabaseTransaction) -> Result<(), StoreError> {
+        if self.count(txn).await? {
+            return Ok(());
         }
+        let (found, ours) = (owner(txn).await?, self.mark());
+        if found.epoch.cast_unsigned() > ours.epoch {
+            if found.claim != self.claim {
+                return Err(StoreError::Fenced);
+            }
+            // A takeover whose answer was lost, or whose caller had gone.
+            self.raise(found.epoch);
+            if self.count(txn).await? {
+                return Ok(());
+            }
+        }
+        let why = if found.epoch.cast_unsigned() < ours.epoch {
+            format!("owner epoch {} where {} was", found.epoch, ours.epoch)
+        } else {
+            format!("{} commits where {} were", found.changes, ours.changes)
+        };
+        let why = self.put_back.get_or_init(|| format!("{why}: the database was put back to an older state"));
+        Err(corrupt(why))
+    }
+
+    /// One commit more, if the database is as we left it. In one statement, so that no change costs more than one.
+    async fn count(&self, txn: &DatabaseTransaction) -> Result<bool, StoreError> {
+        let counted = Entity::update_many()
+            .col_expr(Column::Changes, Expr::col(Column::Changes).add(1))
+            .filter(Column::Id.eq(ROW))
+            .filter(Column::Epoch.eq(self.epoch.load(Ordering::Acquire)))
+            .filter(Column::Changes.gte(self.changes.load(Ordering::Acquire)));
+        Ok(counted.exec(txn).await?.rows_affected > 0)
+    }
+
+    /// The transaction that [`enter`](Self::enter) began was committed. The one writer of a store calls it.
+    pub(super) fn committed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// From now on we act under this epoch.
     pub(super) fn raise(&self, epoch: i64) {
         self.epoch.fetch_max(epoch, Ordering::AcqRel);
     }
-}
-
-/// The epoch of the database.
-pub(super) async fn epoch(db: &impl ConnectionTrait) -> Result<i64, StoreError> {
-    Ok(owner(db).await?.epoch)
 }
 
 /// The row. Read by a transaction that writes it stays until that ends: SQLite lets one write at a time, MariaDB and MySQL

@@ -67,6 +67,7 @@ use address::Address;
 pub use backup::{FileCopy, copy_files, skip_users, skip_versions};
 pub use check::{Checked, Progress, check_homes, server_warnings};
 use database::Database;
+pub use fence::Mark;
 pub use health::Stats;
 pub use import::IMPORT_MAX;
 pub use migrate::SchemaStatus;
@@ -240,6 +241,21 @@ impl SqlPresence {
         let epoch =
             i64::try_from(epoch).map_err(|_| StoreError::Rejected(format!("owner epoch {epoch} is too high")))?;
         self.database.take_over(epoch).await
+    }
+
+    /// How far the database has come, as far as this store knows: at least what it found when it was opened, and what it
+    /// committed since. Keep it somewhere else: a database that comes back with a lower one has lost what was answered.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.database.mark().unwrap_or_default()
+    }
+
+    /// How it showed that the database was put back to an older state while it was open, if it did: a replica took over that
+    /// had not got the last commits, or somebody restored a copy. From then on every change is refused with
+    /// [`StoreError::Corrupt`], because what callers have in memory is no longer what is stored. Open it anew.
+    #[must_use]
+    pub fn put_back(&self) -> Option<&str> {
+        self.database.put_back()
     }
 
     /// All stores of a Presence, in this database. Replace [`Stores::offline`] to keep messages elsewhere.

@@ -361,7 +361,7 @@ impl Task {
         }
         let txn = begun.map_err(|error| Undone::Before(error.into()))?;
         if let Some(fence) = self.fence.get()
-            && let Err(error) = fence.check(&txn).await
+            && let Err(error) = fence.enter(&txn).await
         {
             if txn.rollback().await.is_err() {
                 self.drop_connections().await;
@@ -395,6 +395,7 @@ impl Task {
         if self.health.is_stopped() {
             self.health.check().map_err(Undone::Unknown)?;
         }
+        self.fence.get().inspect(|fence| fence.committed());
         self.health.committed(made);
         Ok(made)
     }

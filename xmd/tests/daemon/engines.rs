@@ -11,10 +11,10 @@ use crate::databases::servers::{Engine, Server, shared};
 use crate::place::{PATIENCE, Place, output, text};
 use crate::registration::{PASSWORD, befriend, enrol, login, wait};
 
-const BOTH: [Engine; 2] = [Engine::MariaDb, Engine::Postgres];
+pub(crate) const BOTH: [Engine; 2] = [Engine::MariaDb, Engine::Postgres];
 
 /// The server of an engine, without databases of ours, for one test at a time: their names are always the same.
-async fn alone(engine: Engine) -> Option<(&'static Server, MutexGuard<'static, ()>)> {
+pub(crate) async fn alone(engine: Engine) -> Option<(&'static Server, MutexGuard<'static, ()>)> {
     static MARIADB: Mutex<()> = Mutex::const_new(());
     static POSTGRES: Mutex<()> = Mutex::const_new(());
     let guard = if engine == Engine::MariaDb { MARIADB.lock().await } else { POSTGRES.lock().await };
@@ -25,7 +25,7 @@ async fn alone(engine: Engine) -> Option<(&'static Server, MutexGuard<'static, (
 }
 
 /// A place whose databases are on the server at `url`, which ends in a slash, with messages waiting in `offline`.
-fn place_on(url: &str, offline: &str) -> Place {
+pub(crate) fn place_on(url: &str, offline: &str) -> Place {
     let (before, after) = url.split_once('@').unwrap();
     let (user, password) = before.rsplit_once(':').unwrap();
     let place = Place::new(&format!(

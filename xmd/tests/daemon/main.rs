@@ -8,6 +8,7 @@ mod engines;
 mod erasure;
 mod files;
 mod place;
+mod put_back;
 mod registration;
 mod start;
 mod tools;

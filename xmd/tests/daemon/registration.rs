@@ -64,10 +64,13 @@ pub(crate) fn enrol(place: &Place, running: &Running, name: &str) -> String {
 }
 
 pub(crate) async fn login(running: &Running, name: &str, password: &str) -> Result<(Client, Events), ConnectError> {
+    tokio::time::timeout(PATIENCE, Client::connect(options(running, name, password))).await.unwrap()
+}
+
+pub(crate) fn options(running: &Running, name: &str, password: &str) -> ClientOptions {
     let address = running.told("Address for clients").parse().unwrap();
     let credentials = Credentials::Password(Password::new(password));
-    let options = ClientOptions::new(address, UserName::new(name).unwrap(), credentials);
-    tokio::time::timeout(PATIENCE, Client::connect(options)).await.unwrap()
+    ClientOptions::new(address, UserName::new(name).unwrap(), credentials)
 }
 
 #[tokio::test]

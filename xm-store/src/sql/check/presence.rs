@@ -35,6 +35,7 @@ async fn owners(check: &mut Check<'_>) -> Result<(), StoreError> {
         for row in &rows {
             epochs += 1;
             check.row(format_args!("owners, row {}", row.id), number::<u64>(row.epoch, "an owner epoch"));
+            check.row(format_args!("owners, row {}", row.id), number::<u64>(row.changes, "a number of changes"));
         }
     });
     check.expect(epochs == 1, format_args!("owners: {epochs} rows, not one"));

@@ -1,4 +1,4 @@
-//! Table `owners`: who acts as this Presence identity now. One row.
+//! Table `owners`: who acts as this Presence identity now, and how far it has come. One row.
 
 use sea_orm::entity::prelude::*;
 
@@ -12,6 +12,8 @@ pub struct Model {
     pub epoch: i64,
     /// A random number of the store that took over, by which it knows itself.
     pub claim: i64,
+    /// Commits so far.
+    pub changes: i64,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -7,6 +7,7 @@ mod m0001_register;
 mod m0001_router;
 mod m0002_presence;
 mod m0003_presence;
+mod m0004_presence;
 
 use sea_orm_migration::prelude::*;
 
@@ -45,7 +46,12 @@ impl MigratorTrait for Router {
 
 impl MigratorTrait for Presence {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_presence::Step), Box::new(m0002_presence::Step), Box::new(m0003_presence::Step)]
+        vec![
+            Box::new(m0001_presence::Step),
+            Box::new(m0002_presence::Step),
+            Box::new(m0003_presence::Step),
+            Box::new(m0004_presence::Step),
+        ]
     }
 }
 

@@ -94,7 +94,7 @@ fn no_space_no_quota_and_read_only_refuse_before_any_tick_and_pass() {
 
 #[test]
 fn a_slow_disk_is_slower_and_nothing_else() {
-    for (delay_us, stored) in [(10_000, 60), (100_000, 24), (500_000, 10)] {
+    for (delay_us, stored) in [(10_000, 60), (100_000, 24), (500_000, 10), (10_000_000, 4)] {
         let injection = format!("fdatasync:delay_enter={delay_us}");
         let Some(wrapper) = injected("a_slow_disk_is_slower_and_nothing_else", &injection) else { return };
         let directory = tempfile::tempdir().unwrap();

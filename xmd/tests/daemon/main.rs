@@ -10,5 +10,6 @@ mod files;
 mod place;
 mod put_back;
 mod registration;
+mod slow_disk;
 mod start;
 mod tools;

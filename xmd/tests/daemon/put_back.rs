@@ -22,7 +22,8 @@ async fn a_copy_put_in_place_of_the_database_is_told_at_the_next_start_and_messa
     let (ann, _events) = login(&running, "ann", PASSWORD).await.unwrap();
     let bob_id = bob.welcome().user;
     befriend(&ann, (&bob, &mut bob_events), "").await;
-    (bob.logout().await, ann.logout().await);
+    bob.logout().await;
+    ann.logout().await;
     let (status, _, log) = running.stop("-TERM");
     assert!(status.success() && !log.contains(ALARM), "{log}");
     let (database, copy) = (place.data("PresenceDB_C1P1.db"), place.data("copy"));

@@ -62,7 +62,9 @@ async fn delivered_before(events: &mut Events, text: MsgId, stored: MsgId) {
 async fn while_a_flush_of_waiting_messages_takes_ten_seconds_those_who_are_there_chat_on() {
     let place = Place::new("");
     let running = place.start();
-    ["ann", "bob", "cat"].map(|name| enrol(&place, &running, name));
+    for name in ["ann", "bob", "cat"] {
+        enrol(&place, &running, name);
+    }
     let (ann, mut events) = login(&running, "ann", PASSWORD).await.unwrap();
     let (bob, mut bob_events) = login(&running, "bob", PASSWORD).await.unwrap();
     let (cat, mut cat_events) = login(&running, "cat", PASSWORD).await.unwrap();

@@ -117,6 +117,7 @@ async fn finish<R: Role>(mut engine: Engine<R>, mut out: Output, mut tasks: Join
 
 /// Sends all; a datagram the system refuses is lost like any other on the way, and the session repeats what matters.
 async fn send_all(socket: &UdpSocket, datagrams: &mut Vec<Datagram>) {
+    batch::gather(datagrams);
     let mut rest = datagrams.as_slice();
     while !rest.is_empty() {
         match socket.try_io(Interest::WRITABLE, || batch::send(socket, rest)) {

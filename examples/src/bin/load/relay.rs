@@ -82,6 +82,7 @@ pub(crate) fn serve() -> Result<(), Failure> {
                 out.push(Datagram { to, bytes: Bytes::from(seal(&cipher, number ^ 1, counter, plain)) });
             }
         })?;
+        batch::gather(&mut out);
         let mut rest = out.as_slice();
         while !rest.is_empty() {
             rest = rest.get(batch::send(&socket, rest)?.max(1)..).unwrap_or_default();

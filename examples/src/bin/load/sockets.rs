@@ -105,6 +105,7 @@ impl Sockets {
     /// Sends what waits.
     pub(crate) fn flush(&mut self) {
         for (queue, socket) in self.queues.iter_mut().zip(&self.sockets) {
+            batch::gather(queue);
             let mut rest = queue.as_slice();
             while !rest.is_empty() {
                 let sent = batch::send(socket, rest).unwrap_or(1);

@@ -68,9 +68,10 @@ struct SeedArgs {
     #[arg(long)]
     dir: PathBuf,
     /// How many accounts. A million take some minutes and 5 GB.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=5_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
     users: u32,
-    /// How many buddies each of them has, an even number.
+    /// How many buddies each of them has, an even number. The last hundred users have 200 whatever it is: `disturbed` lets
+    /// them log in.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=90))]
     buddies: u32,
     /// The server's program; by default the `xmd` beside this one.

@@ -1,5 +1,6 @@
 //! The directory that is measured on: what `load seed` writes down for `load run`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,11 +11,20 @@ use xmmep::types::UserId;
 
 use crate::Failure;
 
-/// Who is in the directory. User `n` has the name `u`*n* and is a buddy of the `buddies / 2` users before and after.
+/// How many users at the end have big rosters: enough that one who logged out can rest while the others log in.
+pub(crate) const BIG: u32 = 100;
+/// How many buddies each of them has.
+pub(crate) const BIG_BUDDIES: u32 = 200;
+
+/// Who is in the directory. User `n` has the name `u`*n* and is a buddy of the `buddies / 2` users before and after. The last
+/// `big` users have [`BIG_BUDDIES`] buddies, the further ones being those who stand [just before](Self::known_by_big) them.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Population {
     pub(crate) users: u32,
     pub(crate) buddies: u32,
+    /// 0 in a directory of a `load` that did not have them yet.
+    #[serde(default)]
+    pub(crate) big: u32,
     /// The id of user 0; the others follow.
     pub(crate) first_id: u64,
     /// The login key all of them share, drawn for this directory.
@@ -23,7 +33,18 @@ pub(crate) struct Population {
 
 impl Population {
     pub(crate) fn new(users: u32, buddies: u32) -> Self {
-        Self { users, buddies, first_id: 0, key: rand::random() }
+        Self { users, buddies, big: BIG, first_id: 0, key: rand::random() }
+    }
+
+    /// Those with a big roster.
+    pub(crate) fn big(&self) -> Range<u32> {
+        self.users - self.big..self.users
+    }
+
+    /// Whom all of those know beside their neighbours. None of them is a neighbour: nobody is a buddy twice.
+    pub(crate) fn known_by_big(&self) -> Range<u32> {
+        let end = self.users - self.big - self.buddies / 2;
+        end - (BIG_BUDDIES - self.buddies)..end
     }
 
     pub(crate) fn name(&self, number: u32) -> UserName {

@@ -9,7 +9,7 @@ use xmmep::name::Email;
 use xmmep::secret::TokenHash;
 use xmmep::types::{PresenceId, RequestId, WallTime};
 
-use crate::place::{Place, Population};
+use crate::place::{BIG_BUDDIES, Place, Population};
 use crate::server::{Server, program};
 use crate::{Failure, SeedArgs};
 
@@ -19,10 +19,8 @@ const IDENTITY: PresenceId = PresenceId { cluster: 1, presence: 1 };
 const AT: WallTime = WallTime(1_700_000_000_000);
 
 pub(crate) fn seed(args: &SeedArgs) -> Result<(), Failure> {
-    if !args.buddies.is_multiple_of(2) || args.buddies >= args.users {
-        return Err(
-            format!("--buddies {}: it must be an even number below --users {}", args.buddies, args.users).into()
-        );
+    if !args.buddies.is_multiple_of(2) {
+        return Err(format!("--buddies {}: it must be an even number", args.buddies).into());
     }
     let place = Place::at(&args.dir)?;
     place.make()?;
@@ -33,7 +31,8 @@ pub(crate) fn seed(args: &SeedArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(fill(&place, &mut population))?;
     place.finish(&population)?;
-    println!("{} users with {} buddies each are in {}", args.users, args.buddies, args.dir.display());
+    println!("{} users with {} buddies each are in {};", args.users, args.buddies, args.dir.display());
+    println!("the last {} of them have {BIG_BUDDIES}", population.big);
     Ok(())
 }
 
@@ -93,10 +92,13 @@ async fn accounts(router: &SqlPlacements, presence: &SqlPresence, population: &m
 
 async fn friends(presence: &SqlPresence, population: &Population) -> Result<(), Failure> {
     let (users, after) = (population.users, population.buddies / 2);
-    let mut progress = Progress::new("buddies", u64::from(users) * u64::from(after));
+    let (big, known) = (population.big(), population.known_by_big());
+    let total = u64::from(users) * u64::from(after) + big.len() as u64 * known.len() as u64;
+    let mut progress = Progress::new("buddies", total);
     let person = |number: u32| Person { user: population.id(number), name: population.name(number) };
-    let pairs = (0..users).flat_map(|number| (1..=after).map(move |step| (number, (number + step) % users)));
-    let mut pairs = pairs.map(|(a, b)| (person(a), person(b))).peekable();
+    let neighbours = (0..users).flat_map(|number| (1..=after).map(move |step| (number, (number + step) % users)));
+    let further = big.flat_map(|number| known.clone().map(move |other| (number, other)));
+    let mut pairs = neighbours.chain(further).map(|(a, b)| (person(a), person(b))).peekable();
     while pairs.peek().is_some() {
         let some: Vec<_> = pairs.by_ref().take(IMPORT_MAX).collect();
         let count = some.len();

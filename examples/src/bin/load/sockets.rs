@@ -43,7 +43,7 @@ impl FromStr for Sharing {
 const EVENTS: usize = 256;
 /// Bytes of the kernel's buffers of a shared socket.
 const SHARED_BUFFER: usize = 4 * 1024 * 1024;
-/// Files a process needs beside its sockets.
+/// Files a process may yet open beside its sockets.
 const OTHER_FILES: u64 = 64;
 
 pub(crate) struct Sockets {
@@ -64,7 +64,7 @@ impl Sockets {
             Sharing::Each => users,
             Sharing::Shared(count) => count.min(users),
         };
-        allow_files(u64::from(count) + OTHER_FILES)?;
+        allow_files(std::fs::read_dir("/proc/self/fd")?.count() as u64 + u64::from(count) + OTHER_FILES)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut sockets = Vec::with_capacity(count as usize);
         for number in 0..count {

@@ -12,20 +12,19 @@ use super::{Bench, bring_in, each_us, lost, micros, settle};
 use crate::Failure;
 use crate::crowd::{Crowd, Member, Who};
 use crate::report::{Figure, percentile};
-use crate::server::Server;
 use crate::user::Happened;
 
 /// Users who chat, in pairs.
-const USERS: u32 = 2_000;
+pub(super) const USERS: u32 = 2_000;
 /// A hundred bytes.
 const TEXT: &str =
     "a hundred bytes of text, as people write them to each other all day long, and then a little bit more";
 /// Messages under way in the closed loops.
 const IN_FLIGHT: [usize; 2] = [64, 512];
 /// How loaded the server is for the latencies, in hundredths of what it can do.
-const LOAD: u32 = 30;
+pub(super) const LOAD: u32 = 30;
 /// At the beginning of a measurement: not counted.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let server = bench.server()?;
@@ -51,7 +50,18 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         ];
         figures.into_iter().for_each(|figure| bench.note(figure));
     }
-    open(bench, &server, &mut crowd, &mut texts, most * f64::from(LOAD) / 100.0)?;
+    settle(&mut crowd)?;
+    let before = server.usage()?;
+    let rate = most * f64::from(LOAD) / 100.0;
+    let Opened { mut took, .. } = open(&mut crowd, &mut texts, rate, bench.seconds(), &mut || Ok(()))?;
+    let cpu = each_us(before, server.usage()?, took.len());
+    let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.sockets());
+    let figures = [
+        Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms").at_most(0.2),
+        Figure::new("W3", of("round trip, p99"), percentile(&mut took, 99) / 1e3, "ms").at_most(1.0),
+        Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs"),
+    ];
+    figures.into_iter().for_each(|figure| bench.note(figure));
     server.stop()
 }
 
@@ -89,7 +99,12 @@ fn partner(member: Member) -> Member {
 }
 
 /// Keeps so many texts under way for some time; returns how long each took, in microseconds.
-fn closed(crowd: &mut Crowd<'_>, texts: &mut Texts, in_flight: usize, time: Duration) -> Result<Vec<u32>, Failure> {
+pub(super) fn closed(
+    crowd: &mut Crowd<'_>,
+    texts: &mut Texts,
+    in_flight: usize,
+    time: Duration,
+) -> Result<Vec<u32>, Failure> {
     let (mut took, mut sent, mut happened) = (Vec::new(), vec![Instant::now(); in_flight], Vec::new());
     let mut senders = (0..crowd.who.size).cycle();
     let mut send = |crowd: &mut Crowd<'_>, slot: usize| -> Result<Instant, Failure> {
@@ -129,22 +144,32 @@ fn arrived(member: Member, what: Happened) -> Result<Option<usize>, Failure> {
     }
 }
 
-/// Sends at a fixed rate, whatever the server does. A text counts from when it was to be sent, so that waiting in the
-/// generator counts, too.
-fn open(
-    bench: &mut Bench<'_>,
-    server: &Server,
+/// How long the texts of an open loop took, in microseconds.
+pub(super) struct Opened {
+    /// From when each was to be sent until its tick came.
+    pub(super) took: Vec<u32>,
+    /// From when each was to be sent until it was: what the generator itself adds.
+    pub(super) late: Vec<u32>,
+}
+
+/// Sends at a fixed rate for some time, whatever the server does. A text counts from when it was to be sent, so that waiting
+/// in the generator counts, too. `beside` is done once a turn.
+pub(super) fn open(
     crowd: &mut Crowd<'_>,
     texts: &mut Texts,
     rate: f64,
-) -> Result<(), Failure> {
-    settle(crowd)?;
-    let count = (rate * bench.seconds().as_secs_f64()) as usize;
+    time: Duration,
+    beside: &mut dyn FnMut() -> Result<(), Failure>,
+) -> Result<Opened, Failure> {
+    let count = (rate * time.as_secs_f64()) as usize;
     let pause = Duration::from_secs_f64(1.0 / rate);
-    let (before, start, mut happened) = (server.usage()?, Instant::now(), Vec::new());
-    let (mut next, mut took) = (0, Vec::with_capacity(count));
+    let (start, mut happened) = (Instant::now(), Vec::new());
+    let (mut next, mut took, mut late) = (0, Vec::with_capacity(count), Vec::with_capacity(count));
     while took.len() < count {
-        while next < count && start.elapsed() >= pause * next as u32 {
+        while next < count
+            && let Some(waited) = start.elapsed().checked_sub(pause * next as u32)
+        {
+            late.push(micros(waited));
             let member = next as u32 % crowd.who.size;
             crowd.send(member, texts.next(next, crowd.id(partner(member))))?;
             next += 1;
@@ -156,14 +181,7 @@ fn open(
                 took.push(micros(start.elapsed().saturating_sub(pause * number as u32)));
             }
         }
+        beside()?;
     }
-    let cpu = each_us(before, server.usage()?, count);
-    let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.sockets());
-    let figures = [
-        Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms").at_most(0.2),
-        Figure::new("W3", of("round trip, p99"), percentile(&mut took, 99) / 1e3, "ms").at_most(1.0),
-        Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs"),
-    ];
-    figures.into_iter().for_each(|figure| bench.note(figure));
-    Ok(())
+    Ok(Opened { took, late })
 }

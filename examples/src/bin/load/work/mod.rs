@@ -1,6 +1,7 @@
 //! The workloads, and `load run`, which runs them one after the other, each on a server of its own.
 
 mod chat;
+mod disturbed;
 mod idle;
 mod login;
 mod offline;
@@ -40,6 +41,8 @@ pub(crate) enum Workload {
     Offline,
     /// W6: from nothing to the first login.
     Start,
+    /// W3 while recipients are dead or slow, big rosters are read, the log flushes: are others delayed?
+    Disturbed,
 }
 
 /// What every workload is given.
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
                 Workload::Status => status::measure(&mut bench)?,
                 Workload::Offline => offline::measure(&mut bench)?,
                 Workload::Start => start::measure(&mut bench)?,
+                Workload::Disturbed => disturbed::measure(&mut bench)?,
             }
         }
     }

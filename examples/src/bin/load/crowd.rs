@@ -20,6 +20,8 @@ use crate::user::{Happened, Shared, User};
 
 /// The longest turn while nothing is due.
 const TURN_MAX: Duration = Duration::from_millis(50);
+/// Clients who do what is due in one turn. When many have waited, they are not to speak all at once: most would be lost.
+const DUE_MAX: usize = 1_000;
 
 /// A client's place in the crowd.
 pub(crate) type Member = u32;
@@ -145,6 +147,11 @@ impl<'a> Crowd<'a> {
         happened.append(&mut members.happened);
         Ok(())
     }
+
+    /// Whether somebody has something to do by now.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.members.until_due().is_zero()
+    }
 }
 
 impl Members {
@@ -210,7 +217,11 @@ impl Members {
 
     fn on_deadlines(&mut self) {
         let now = self.now();
-        while let Some(Reverse((time, member))) = self.due.peek().copied().filter(|Reverse((time, _))| *time <= now) {
+        for _ in 0..DUE_MAX {
+            let Some(Reverse((time, member))) = self.due.peek().copied().filter(|Reverse((time, _))| *time <= now)
+            else {
+                break;
+            };
             self.due.pop();
             let Some(place) = self.all.get_mut(member as usize).filter(|place| place.registered == Some(time)) else {
                 continue;

@@ -8,6 +8,7 @@ use xmmep::frame;
 use xmmep::messages::chat::{Content, TargetKind, TextKind, Tick, TxtMsg};
 use xmmep::types::{MsgId, UserId, WallTime};
 
+use super::beside::Beside;
 use super::{Bench, bring_in, each_us, lost, micros, settle};
 use crate::Failure;
 use crate::crowd::{Crowd, Member, Who};
@@ -28,19 +29,21 @@ pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let server = bench.server()?;
+    let mut beside = Beside::bring_in(bench, &server)?;
     let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: USERS })?;
     bring_in(&mut crowd)?;
     let mut texts = Texts::default();
     let shared = bench.args.sockets != crate::sockets::Sharing::Each;
     let mut most = 0.0_f64;
     for in_flight in IN_FLIGHT {
+        beside.keep_alive()?;
         closed(&mut crowd, &mut texts, in_flight, WARM_UP)?;
         let (before, since) = (server.usage()?, Instant::now());
         let mut took = closed(&mut crowd, &mut texts, in_flight, bench.seconds())?;
         let (cpu, rate) =
             (each_us(before, server.usage()?, took.len()), took.len() as f64 / since.elapsed().as_secs_f64());
         most = most.max(rate);
-        let of = |what: &str| format!("{what}, {in_flight} in flight, {}", bench.sockets());
+        let of = |what: &str| format!("{what}, {in_flight} in flight, {}", bench.surroundings());
         let figure = Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs");
         let figures = [
             if in_flight == 512 { figure.at_most(if shared { 8.0 } else { 12.0 }) } else { figure },
@@ -50,12 +53,13 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         ];
         figures.into_iter().for_each(|figure| bench.note(figure));
     }
+    beside.keep_alive()?;
     settle(&mut crowd)?;
     let before = server.usage()?;
     let rate = most * f64::from(LOAD) / 100.0;
     let Opened { mut took, .. } = open(&mut crowd, &mut texts, rate, bench.seconds(), &mut || Ok(()))?;
     let cpu = each_us(before, server.usage()?, took.len());
-    let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.sockets());
+    let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.surroundings());
     let figures = [
         Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms").at_most(0.2),
         Figure::new("W3", of("round trip, p99"), percentile(&mut took, 99) / 1e3, "ms").at_most(1.0),

@@ -1,5 +1,6 @@
 //! The workloads, and `load run`, which runs them one after the other, each on a server of its own.
 
+mod beside;
 mod chat;
 mod disturbed;
 mod idle;
@@ -127,6 +128,14 @@ impl<'a> Bench<'a> {
         match self.args.sockets {
             Sharing::Each => "a socket per user".to_owned(),
             Sharing::Shared(count) => format!("{count} sockets shared"),
+        }
+    }
+
+    /// How the sockets are and who else is there, for the name of a figure.
+    pub(crate) fn surroundings(&self) -> String {
+        match self.args.beside {
+            0 => self.sockets(),
+            beside => format!("{}, {beside} more online", self.sockets()),
         }
     }
 }

@@ -6,6 +6,7 @@ use xmmep::frame;
 use xmmep::messages::status::StatusChangedNotify;
 use xmmep::types::Status;
 
+use super::beside::Beside;
 use super::{Bench, bring_in, each_us, lost};
 use crate::Failure;
 use crate::crowd::Who;
@@ -21,8 +22,10 @@ const IN_FLIGHT: usize = 2_000;
 
 pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let server = bench.server()?;
+    let mut beside = Beside::bring_in(bench, &server)?;
     let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: USERS })?;
     bring_in(&mut crowd)?;
+    beside.keep_alive()?;
     let buddies = bench.population.buddies;
     // Those in the middle, all of whose buddies are there.
     let changing = buddies / 2..USERS - buddies / 2;
@@ -58,7 +61,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     }
     let cpu = each_us(before, server.usage()?, arrived);
     let rate = arrived as f64 / start.elapsed().as_secs_f64();
-    let of = |what: &str| format!("{what}, {}", bench.sockets());
+    let of = |what: &str| format!("{what}, {}", bench.surroundings());
     let figures = [
         Figure::new("W4", of("status notification delivered, server CPU"), cpu, "µs").at_most(3.0),
         Figure::new("W4", of("status notifications delivered"), rate, "/s"),

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use super::{Bench, bring_in, lost};
-use crate::Failure;
 use crate::crowd::{Crowd, Who};
 use crate::server::Server;
 use crate::sockets::Sharing;
 use crate::user::Happened;
+use crate::{Failure, RunArgs};
 
 /// The first of them: behind all who are measured.
 const FIRST: u32 = 5_000;
@@ -24,6 +24,15 @@ const KEEP_ALIVES: Duration = Duration::from_secs(2);
 /// Sessions drop their buffers five seconds after the last traffic: that is not to happen during a measurement.
 const BUFFERS_GONE: Duration = Duration::from_secs(6);
 
+/// Refuses what cannot be measured, before anything is.
+pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
+    if args.beside == 0 || args.seconds <= SECONDS_MAX {
+        return Ok(());
+    }
+    Err(format!("--seconds {}: with --beside at most {SECONDS_MAX}, or those users time out", args.seconds).into())
+}
+
+/// So many users, if there are to be any.
 pub(super) struct Beside<'a>(Option<Crowd<'a>>);
 
 impl<'a> Beside<'a> {
@@ -32,12 +41,6 @@ impl<'a> Beside<'a> {
         let size = bench.args.beside;
         if size == 0 {
             return Ok(Self(None));
-        }
-        if bench.args.seconds > SECONDS_MAX {
-            let given = bench.args.seconds;
-            return Err(
-                format!("--seconds {given}: with --beside at most {SECONDS_MAX}, or those users time out").into()
-            );
         }
         let who = Who { first: FIRST, step: 1, size };
         let mut crowd = Crowd::gather(bench.population, &server.address, who, Sharing::Shared(SOCKETS))?;

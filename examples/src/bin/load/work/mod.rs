@@ -57,6 +57,7 @@ pub(crate) struct Bench<'a> {
 
 /// `load run`.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    beside::check(args)?;
     stay_on(&args.own_core)?;
     let place = Place::at(&args.dir)?;
     let population = place.population()?;

@@ -91,7 +91,7 @@ struct RunArgs {
     /// How often each is run; the table has medians, and the least and the most.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// How long each measurement of chat, status and storing takes, in seconds; with --beside at most 40.
+    /// How long each measurement of chat, status and storing takes, in seconds; with --beside at most 35.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// A socket per user ("each"), or a number of sockets that the users share.

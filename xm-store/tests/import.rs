@@ -7,6 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use common::servers::{mariadb, postgres};
+use xm_store::placements::Registration;
 use xm_store::records::{NewAccount, NewPlacement, Person, PlacementState, Profile};
 use xm_store::sql::{IMPORT_MAX, SqlPlacements, SqlPresence, open_presence, open_router};
 use xm_store::{Accounts, Contacts, Placements, StoreError};
@@ -35,6 +36,27 @@ async fn on_each<F: Future<Output = ()>>(test: impl Fn(Stores) -> F) {
         let [router, presence] = ["RouterDB", "PresenceDB_C1P1"].map(|name| server.database(name));
         test(open(router.url(), presence.url()).await).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn user_ids_that_are_passed_over_go_to_nobody() {
+    on_each(|stores| async move {
+        let register = async |number: usize| {
+            let new = NewPlacement { request: RequestId([number as u8; 16]), ..placement(number) };
+            match stores.router.register(new, AT).await.unwrap() {
+                Registration::Registered(user) => user.0,
+                other => panic!("{other:?}"),
+            }
+        };
+        let first = register(1).await;
+        stores.router.pass_over_users(1_000_000).await.unwrap();
+        let second = register(2).await;
+        assert!(second > first + 1_000_000, "{first} {second}");
+        stores.router.pass_over_users(1_000_000).await.unwrap();
+        assert!(register(3).await > second + 1_000_000);
+        assert_eq!(stores.router.locate(UserId(first + 1_000_000)).await, Ok(None));
+    })
+    .await;
 }
 
 fn name(number: usize) -> UserName {

@@ -181,6 +181,18 @@ async fn a_database_that_has_fewer_commits_than_it_had_is_noticed_and_nothing_is
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_are_passed_over_do_not_come_again() {
+    on_each(|url| async move {
+        let store = open(&url).await;
+        let (group, before) = store.create_group(BOB, text("work")).await.unwrap();
+        store.pass_over_versions(1_000, 50).await.unwrap();
+        let (next, after) = store.create_group(BOB, text("friends")).await.unwrap();
+        assert!(after.0 > before.0 + 1_000 && next.0 > group.0 + 50, "{url}: {before:?} {after:?} {next:?}");
+    })
+    .await;
+}
+
 /// What a restored backup, or a replica that lost the last commits, looks like.
 async fn put_back(url: &str) {
     change(url, "UPDATE owners SET epoch = 4").await;

@@ -18,6 +18,7 @@ use xm_store::records::Quotas;
 use xm_store::sql::{self, SqlMailQueue, SqlPlacements, SqlPresence};
 use xm_store::{MailQueue, Offline, OpenError, Placements, StoreError, Stores};
 
+use crate::backup::restore::{GROUPS_SKIPPED, USERS_SKIPPED, VERSIONS_SKIPPED};
 use crate::config::{Config, OfflineIn};
 use crate::data::{DataDir, DataError};
 use crate::databases::{Database, Databases};
@@ -35,6 +36,18 @@ pub enum StoresError {
     /// Something was read from an open store.
     #[error("{0}: {1}")]
     Store(String, StoreError),
+    /// What was given out since the state that is there might be given out again.
+    #[error(
+        "what was given out since must not be given out again, but cannot be passed over: {why}; do it by hand, see \
+         \"after going back\" in docs/DATABASE.md, then remove {}",
+        .file.display()
+    )]
+    GivenOut {
+        /// What the database says.
+        why: StoreError,
+        /// What shows that the database is older.
+        file: PathBuf,
+    },
     /// Something beside them.
     #[error(transparent)]
     Beside(#[from] DataError),
@@ -140,10 +153,18 @@ impl Kept {
         let opened = sql::open_presence(presence.url()).await.map_err(of(presence))?;
         let store = Arc::new(opened.with_quotas(quotas));
         let witness = Arc::new(Witness::of(data.path(), config.presence.identity, &presence.shown));
-        witness.compare(store.mark())?;
+        let is_older = witness.is_older(store.mark());
         nothing_is_stranded(&store, presence, config.database.offline, &directory).await?;
         let register = Arc::new(sql::open_register(register.url()).await.map_err(of(register))?);
         let router = Arc::new(sql::open_router(router.url()).await.map_err(of(router))?);
+        if is_older {
+            let passed = async {
+                router.pass_over_users(USERS_SKIPPED).await?;
+                store.pass_over_versions(VERSIONS_SKIPPED, GROUPS_SKIPPED).await
+            };
+            passed.await.map_err(|why| StoresError::GivenOut { why, file: witness.file().to_owned() })?;
+        }
+        witness.keep(store.mark())?;
         for risk in router.warnings() {
             tracing::warn!("the database server is not safe: {risk}");
         }

@@ -26,20 +26,24 @@ impl Witness {
     }
 
     /// Compares the database as it was opened with what was seen of it before, and says if something is gone. The server goes
-    /// on with what there is: nobody has anything better. From here on the lower mark counts.
-    pub(crate) fn compare(&self, now: Mark) -> Result<(), DataError> {
-        match self.seen() {
-            Some(seen) if now < seen => tracing::error!(
-                database = %self.database,
-                had = %shown(seen),
-                has = %shown(now),
-                "the database was put back to an older state: the last changes to accounts and buddies, which users were told \
-                 were made, are gone. If that was not meant, stop the server and bring back the newest copy before more is \
-                 changed. Messages in the offline log that wait are kept"
-            ),
-            _ => {}
-        }
-        self.keep(now)
+    /// on with what there is: nobody has anything better. Whether something is gone; then ids given out since must not come
+    /// again, and after that [`keep`](Self::keep) lets the lower mark count.
+    pub(crate) fn is_older(&self, now: Mark) -> bool {
+        let Some(seen) = self.seen().filter(|seen| now < *seen) else { return false };
+        tracing::error!(
+            database = %self.database,
+            had = %shown(seen),
+            has = %shown(now),
+            "the database was put back to an older state: the last changes to accounts and buddies, which users were told \
+             were made, are gone. If that was not meant, stop the server and bring back the newest copy before more is \
+             changed. Messages in the offline log that wait are kept"
+        );
+        true
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Keeps the mark, durably.

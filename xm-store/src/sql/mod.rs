@@ -51,6 +51,7 @@ mod migrate;
 mod migration;
 mod offline;
 mod panics;
+mod pass_over;
 mod placements;
 mod roster;
 mod search;

@@ -10,7 +10,7 @@
 //! 4. the manifest, when all else is on stable storage.
 
 mod manifest;
-mod restore;
+pub(crate) mod restore;
 
 use std::fs::File;
 use std::io::{self, Read};

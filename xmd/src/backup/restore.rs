@@ -17,12 +17,12 @@ use crate::run::{complain, say};
 
 /// User ids that are passed over. Those given out since the backup must not be given to others, whom the devices of third
 /// ones would take for the ones before; there are enough of them for 10^12 restores.
-const USERS_SKIPPED: u32 = 1_000_000;
+pub(crate) const USERS_SKIPPED: u32 = 1_000_000;
 /// Versions of each buddy list that are passed over, for the same reason: a device that has a later one would not ask for
 /// the list.
-const VERSIONS_SKIPPED: u32 = 1_000_000;
+pub(crate) const VERSIONS_SKIPPED: u32 = 1_000_000;
 /// Ids of groups that are passed over in each buddy list; they end after 10^6 restores.
-const GROUPS_SKIPPED: u16 = 1_000;
+pub(crate) const GROUPS_SKIPPED: u16 = 1_000;
 
 /// `xmd restore`.
 pub async fn restore(args: &RestoreArgs) -> ExitCode {

@@ -7,10 +7,19 @@ use xmmep::client::{Client, Event};
 use xmmep::messages::chat::Tick;
 
 use crate::engines::{BOTH, alone, place_on};
-use crate::place::{Place, ended};
+use crate::place::{Place, Running, ended};
 use crate::registration::{PASSWORD, befriend, enrol, login, options, wait};
 
 const ALARM: &str = "the database was put back to an older state";
+
+/// The id that the next user gets.
+async fn id_of_new(place: &Place, running: &Running) -> u64 {
+    enrol(place, running, "cat");
+    let (cat, _events) = login(running, "cat", PASSWORD).await.unwrap();
+    let id = cat.welcome().user.0;
+    cat.logout().await;
+    id
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_put_in_place_of_the_database_is_told_at_the_next_start_and_messages_that_wait_are_kept() {
@@ -51,6 +60,7 @@ async fn a_copy_put_in_place_of_the_database_is_told_at_the_next_start_and_messa
     assert_eq!(shown.await, id);
     events.dealt_with().await;
     bob.logout().await;
+    assert!(id_of_new(&place, &running).await > 1_000_000, "somebody who was lost may have had it");
     let (status, _, log) = running.stop("-TERM");
     assert!(status.success() && log.contains("ERROR") && log.contains(ALARM), "{log}");
     assert!(log.contains("PresenceDB_C1P1.db") && log.contains("bring back the newest copy"), "{log}");
@@ -77,6 +87,7 @@ async fn a_server_whose_database_lost_its_last_commits_stops_and_the_next_start_
         let running = place.start();
         let (ann, _events) = login(&running, "ann", PASSWORD).await.unwrap();
         ann.logout().await;
+        assert!(id_of_new(&place, &running).await > 1_000_000, "{engine:?}: somebody who was lost may have had it");
         let (status, _, log) = running.stop("-TERM");
         assert!(status.success() && log.contains(ALARM), "{engine:?}: {log}");
     }

@@ -23,6 +23,7 @@ xmmep::messages! {
     0x8002 NotePlayed { pitch: u8, heard_by: u64 }
     /// Client → Presence: something nobody can do.
     0x8003 Explode -> NotePlayed { after_waiting: bool }
+    0x8004 Burst -> NotePlayed {}
 }
 
 async fn play(ctx: Ctx<Presence>, note: PlayNote) -> Result<Reply, Refusal> {
@@ -37,6 +38,11 @@ async fn explode(ctx: Ctx<Presence>, message: Explode) -> Result<Reply, Refusal>
         let _ = ctx.role().stores().accounts.by_user(ctx.user()).await;
     }
     panic!("a bug in a handler");
+}
+
+/// A handler that never waits, with another bug.
+fn burst(_: Ctx<Presence>, _: Burst) -> Result<Reply, Refusal> {
+    panic!("a bug in a plain function");
 }
 
 /// Waits for the database, then answers: with how many were answered before.
@@ -83,7 +89,7 @@ fn the_client_machine_carries_messages_it_does_not_know() {
 #[test]
 fn a_handler_that_panics_is_answered_with_error_and_nobody_else_notices() {
     let (mut world, ann, bob) = {
-        let mut world = World::with(Plan::new(3).handlers(|handlers| handlers.from_client(explode)));
+        let mut world = World::with(Plan::new(3).handlers(|handlers| handlers.from_client(explode).from_client(burst)));
         let (ann, bob) = (world.add_user("ann"), world.add_user("bob"));
         world.befriend(ann, bob);
         (world, ann, bob)
@@ -93,6 +99,7 @@ fn a_handler_that_panics_is_answered_with_error_and_nobody_else_notices() {
     for (number, (after_waiting, latency)) in [(false, 0), (true, 0), (true, 100)].into_iter().enumerate() {
         world.database(0).set_latency(ms(latency));
         assert_eq!(result(&world.ask_now(a, &Explode { after_waiting })), ResultCode::ERROR);
+        assert_eq!(result(&world.ask_now(a, &Burst {})), ResultCode::ERROR);
         world.database(0).set_latency(ms(0));
         world.tell(a, &text(bob, number as u64, "still alive"));
         world.run(ms(50));

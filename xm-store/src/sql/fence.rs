@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter};
 
 use super::decode::corrupt;
 use super::entity::owner::{Column, Entity, Model};
@@ -69,6 +69,11 @@ impl Fence {
     /// Begins a transaction that writes: counts it, and refuses to go on if somebody else has taken over, or if the database
     /// was put back to an older state behind our back. Holds the row until the transaction ends.
     pub(super) async fn enter(&self, txn: &DatabaseTransaction) -> Result<(), StoreError> {
+        if txn.get_database_backend() == DbBackend::Postgres {
+            // Before the snapshot, which the first query takes: whoever waits for another process then sees what that did,
+            // instead of failing for it.
+            txn.execute_unprepared("LOCK TABLE owners IN SHARE ROW EXCLUSIVE MODE").await?;
+        }
         if self.count(txn).await? {
             return Ok(());
         }
@@ -113,12 +118,9 @@ impl Fence {
     }
 }
 
-/// The row. Read by a transaction that writes it stays until that ends: SQLite lets one write at a time, MariaDB and MySQL
-/// lock what a serializable transaction reads, and PostgreSQL is asked to.
+/// The row. Behind [`Fence::enter`] it stays as it is until the transaction ends.
 async fn owner(db: &impl ConnectionTrait) -> Result<Model, StoreError> {
-    let row = Entity::find_by_id(ROW);
-    let row = if db.get_database_backend() == DbBackend::Postgres { row.lock_shared() } else { row };
-    row.unique(db).await?.ok_or_else(|| corrupt("no owner epoch"))
+    Entity::find_by_id(ROW).unique(db).await?.ok_or_else(|| corrupt("no owner epoch"))
 }
 
 /// Takes over under `to`, which must be higher than the present one; the present one again changes nothing. That it is

@@ -1,6 +1,8 @@
 //! How far the Presence's database has come, kept beside it: a replica that took over without the last commits, or a copy that
 //! somebody put in its place, is known by having less. What is compared is `xm-store`'s, see `docs/DATABASE.md`, section 6.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,9 @@ use crate::data::{DataError, write_durably};
 /// How often the mark is written while there are changes, and how soon after it shows that the database was put back the
 /// server stops. A power cut can hide the loss of what was committed in this time before it.
 const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Longer than any file of ours.
+const BYTES_MAX: u64 = 256;
 
 /// The file of a Presence's mark.
 pub(crate) struct Witness {
@@ -53,14 +58,16 @@ impl Witness {
 
     /// What was seen; nothing at the first start. A file that cannot be read is as good as none, and its loss is said.
     fn seen(&self) -> Option<Mark> {
-        let text = match std::fs::read_to_string(&self.file) {
-            Ok(text) => text,
+        let mut text = String::new();
+        let read = File::open(&self.file).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text));
+        match read {
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
             Err(error) => {
                 tracing::warn!(file = %self.file.display(), %error, "it cannot be read and is made anew");
                 return None;
             }
-        };
+        }
         let mark = parsed(&text);
         if mark.is_none() {
             tracing::warn!(file = %self.file.display(), "it is damaged and is made anew");

@@ -6,6 +6,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, IntoActiveModel, QuerySelect, Statement,
 };
 
+use super::decode::corrupt;
 use super::entity::{account, placement, roster};
 use super::{SqlPlacements, SqlPresence};
 use crate::error::StoreError;
@@ -43,7 +44,8 @@ async fn users(txn: &DatabaseTransaction, count: u32) -> Result<(), StoreError> 
     // The others count on from the highest id that ever was in the table.
     let highest = placement::Entity::find().select_only().expr(placement::Column::User.max());
     let highest: Option<Option<i64>> = highest.into_tuple().one(txn).await?;
-    let user = highest.flatten().unwrap_or(0) + i64::from(count);
+    let user =
+        highest.flatten().unwrap_or(0).checked_add(count.into()).ok_or_else(|| corrupt("no user ids are left"))?;
     placement::Entity::insert(nobody(user).into_active_model()).exec_without_returning(txn).await?;
     placement::Entity::delete_by_id(user).exec(txn).await?;
     Ok(())

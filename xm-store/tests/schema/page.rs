@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use sea_orm::ConnectionTrait;
-use xm_store::sql::Schema;
+use xm_store::sql::{Schema, open_presence, open_router};
 use xm_store::{Accounts, Contacts};
 use xmmep::name::UserName;
 use xmmep::types::{RosterVersion, UserId};
@@ -270,6 +270,16 @@ async fn privileges_of_the_page_suffice(server: Option<&'static Server>, engine:
     administer(server, &format!("{engine} after going back"));
     let (user, roster) = served(server, 2).await;
     assert!(user.0 >= 2_000_000 && roster.0 > 1_000_000, "{user}, {roster:?}: given out again");
+    // What `xmd` does by itself when it finds an older database.
+    let [router, presence] = ["RouterDB", "PresenceDB_C1P1"].map(|database| url(server, "xmd", database));
+    let (router, presence) =
+        (open_router(&router).await.expect("it opens"), open_presence(&presence).await.expect("it opens"));
+    router.pass_over_users(1_000_000).await.expect("who serves may pass over ids");
+    presence.pass_over_versions(1_000_000, 1_000).await.expect("who serves may pass over versions");
+    router.close().await;
+    presence.close().await;
+    let (next, later) = served(server, 3).await;
+    assert!(next.0 > user.0 + 1_000_000 && later.0 >= roster.0 + 1_000_000, "{next}, {later:?}: given out again");
 }
 
 /// Does something of each kind as the user who serves. Returns a new user's id, and the version of an old one's buddy list.

@@ -290,7 +290,8 @@ impl<R: Role> Engine<R> {
         let Some(entry) = self.lane.get(index).filter(|entry| entry.is_open()) else { return };
         if let Some(waiting) = &mut entry.waiting {
             if waiting.len() < WAITING_PER_SESSION_MAX {
-                waiting.push_back(message);
+                // In memory of its own: the handler before it may take its time.
+                waiting.push_back(Bytes::copy_from_slice(&message));
                 return;
             }
             match frame::split(&message) {

@@ -4,8 +4,12 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
+use bytes::Bytes;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smallvec::SmallVec;
+
+use crate::block;
 
 /// A value over its bound, or with a character that no text may have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +29,13 @@ pub enum BoundError {
     Nul(usize),
 }
 
+fn check(text: &str, max: usize) -> Result<(), BoundError> {
+    if text.len() > max {
+        return Err(BoundError::TooLong { len: text.len(), max, unit: "bytes" });
+    }
+    memchr::memchr(0, text.as_bytes()).map_or(Ok(()), |at| Err(BoundError::Nul(at)))
+}
+
 /// UTF-8 text of at most `N` bytes, without U+0000; otherwise kept byte for byte.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
@@ -36,13 +47,8 @@ impl<const N: usize> Text<N> {
     /// # Errors
     /// If it has more than `N` bytes or contains U+0000.
     pub fn new(text: &str) -> Result<Self, BoundError> {
-        if text.len() > N {
-            return Err(BoundError::TooLong { len: text.len(), max: N, unit: "bytes" });
-        }
-        match memchr::memchr(0, text.as_bytes()) {
-            Some(at) => Err(BoundError::Nul(at)),
-            None => Ok(Self(text.into())),
-        }
+        check(text, N)?;
+        Ok(Self(text.into()))
     }
 
     /// The text, cut to its bound at a character boundary and without U+0000. For text that we write ourselves.
@@ -88,9 +94,11 @@ impl<'de, const N: usize> Deserialize<'de> for Text<N> {
 }
 
 /// [`Text`] that never prints: what people write to each other.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PrivateText<const N: usize>(Text<N>);
+///
+/// One that was decoded may share memory with others that came at the same time; whoever keeps many of them for long keeps
+/// [`PrivateText::expose`]`().to_owned()` instead.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct PrivateText<const N: usize>(Bytes);
 
 impl<const N: usize> PrivateText<N> {
     /// Checks `text` and copies it.
@@ -98,13 +106,40 @@ impl<const N: usize> PrivateText<N> {
     /// # Errors
     /// As [`Text::new`].
     pub fn new(text: &str) -> Result<Self, BoundError> {
-        Text::new(text).map(Self)
+        check(text, N)?;
+        Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
     }
 
     /// The text. Do not log it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        self.0.as_str()
+        str::from_utf8(&self.0).expect("made from text")
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no text.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<const N: usize> Serialize for PrivateText<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.expose())
+    }
+}
+
+impl<'de, const N: usize> Deserialize<'de> for PrivateText<N> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(deserializer)?;
+        check(text, N).map_err(de::Error::custom)?;
+        Ok(Self(block::piece(text.as_bytes())))
     }
 }
 
@@ -158,10 +193,10 @@ impl<'de, const N: usize> Deserialize<'de> for Blob<N> {
     }
 }
 
-/// A list of at most `N` entries. Entries must take at least one byte each on the wire.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct List<T, const N: usize>(Vec<T>);
+/// A list of at most `N` entries. Entries must take at least one byte each on the wire. A single entry needs no memory but the
+/// list's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct List<T, const N: usize>(SmallVec<[T; 1]>);
 
 impl<T, const N: usize> List<T, N> {
     /// Checks the number of entries.
@@ -172,19 +207,26 @@ impl<T, const N: usize> List<T, N> {
         if entries.len() > N {
             return Err(BoundError::TooLong { len: entries.len(), max: N, unit: "entries" });
         }
-        Ok(Self(entries))
+        Ok(Self(entries.into()))
+    }
+
+    /// A list of one entry.
+    #[must_use]
+    pub fn one(entry: T) -> Self {
+        const { assert!(N > 0, "no entry fits") };
+        Self(SmallVec::from_buf([entry]))
     }
 
     /// The entries, to keep.
     #[must_use]
     pub fn into_vec(self) -> Vec<T> {
-        self.0
+        self.0.into_vec()
     }
 }
 
 impl<T, const N: usize> Default for List<T, N> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self(SmallVec::new())
     }
 }
 
@@ -199,6 +241,12 @@ impl<T, const N: usize> Deref for List<T, N> {
 impl<T: fmt::Debug, const N: usize> fmt::Debug for List<T, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<T: Serialize, const N: usize> Serialize for List<T, N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
     }
 }
 
@@ -220,7 +268,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for List<T, N> {
                     return Err(de::Error::custom(error));
                 }
                 // Grows with what really arrives: an announced length allocates nothing by itself.
-                let mut list = Vec::new();
+                let mut list = SmallVec::new();
                 while let Some(entry) = entries.next_element()? {
                     if list.len() >= N {
                         return Err(de::Error::invalid_length(list.len().saturating_add(1), &self));

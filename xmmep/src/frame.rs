@@ -14,6 +14,7 @@ use std::cell::Cell;
 use bytes::{Buf, Bytes};
 use serde::{Deserialize, Serialize};
 
+use crate::block;
 use crate::error::FrameError;
 use crate::message::Message;
 use crate::sample::{Sample, Sampler};
@@ -163,7 +164,7 @@ pub(crate) fn notice_with(code: Code, body: impl FnOnce(&mut Vec<u8>)) -> Bytes 
 }
 
 thread_local! {
-    /// Where frames are written before their length is known, so that each is allocated once and takes no more than it needs.
+    /// Where frames are written before their length is known, so that they take no more than they need.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -175,7 +176,7 @@ fn write(header: Header, body: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let flags = if header.kind == Kind::Answer { FLAG_ANSWER } else { 0 };
     out.extend_from_slice(&[c0, c1, flags, s0, s1, s2, s3]);
     body(&mut out);
-    let frame = Bytes::copy_from_slice(&out);
+    let frame = block::piece(&out);
     if out.capacity() <= FRAME_MAX_CLIENT {
         SCRATCH.set(out);
     }

@@ -8,6 +8,7 @@
 //! | `stream` (feature `tokio`) | frames on a byte stream, with a limit that rises after authentication |
 //! | `client` (feature `client`) | the client: a machine without a socket, and one task with a socket that drives it |
 
+mod block;
 pub mod bounded;
 pub mod catalog;
 #[cfg(feature = "client")]

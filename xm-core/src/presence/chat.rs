@@ -75,7 +75,7 @@ fn check(ctx: &Ctx<Presence>, message: &TxtMsg) -> Result<Standing, (ResultCode,
     if message.text.target == ctx.user().0 || message.text.target == 0 {
         return Err((ResultCode::NOT_PERMITTED, 0));
     }
-    if message.text.body.expose().len() > BODY_MAX {
+    if message.text.body.len() > BODY_MAX {
         return Err((ResultCode::TOO_LARGE, 0));
     }
     let config = &ctx.role().config;

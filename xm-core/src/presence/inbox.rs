@@ -143,7 +143,7 @@ impl Inbox {
         bound: Duration,
         parcel: ParcelId,
         at: WallTime,
-        text: Forward,
+        mut text: Forward,
         effects: &mut Effects,
     ) {
         if let Some(known) = self.pending.iter().find(|pending| pending.parcel == parcel) {
@@ -162,6 +162,8 @@ impl Inbox {
         let stage = if live { Stage::Relayed { store_at: now.after(bound) } } else { Stage::Queued };
         if live {
             effects.push(Effect::Relay(text.clone()));
+        } else {
+            text.keep();
         }
         self.pending.push_back(Pending { parcel, at, text, stage, relayed: live, confirmed: None });
         self.want_append(effects);
@@ -223,6 +225,7 @@ impl Inbox {
         for pending in &mut self.pending {
             if matches!(pending.stage, Stage::Relayed { store_at } if store_at <= now) {
                 pending.stage = Stage::Queued;
+                pending.text.keep();
             }
         }
         self.want_append(effects);

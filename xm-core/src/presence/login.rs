@@ -181,30 +181,33 @@ fn send_parts<T: Clone, M: Message>(
     entries: Vec<T>,
     message: impl Fn(Part, List<T, 100>) -> M,
 ) {
-    let header = |part, parts| Part { part, parts, total: entries.len() as u32 };
-    let size = |entry: &T| {
-        let one = List::new(vec![entry.clone()]).unwrap_or_default();
-        xmmep::message::body_of(&message(header(0, 0), one)).len()
+    let total = entries.len() as u32;
+    let mut body = Vec::new();
+    let mut size = |entry: &T| {
+        let part = Part { part: 0, parts: 0, total };
+        body.clear();
+        message(part, List::one(entry.clone())).encode_body(&mut body);
+        body.len()
     };
     let mut parts: Vec<Vec<T>> = Vec::new();
     let mut room = 0;
-    for entry in &entries {
-        let bytes = size(entry);
+    for entry in entries {
+        let bytes = size(&entry);
         match parts.last_mut().filter(|part| bytes <= room && part.len() < 100) {
             Some(part) => {
                 room -= bytes;
-                part.push(entry.clone());
+                part.push(entry);
             }
             None => {
                 room = PART_BYTES_MAX.saturating_sub(bytes);
-                parts.push(vec![entry.clone()]);
+                parts.push(vec![entry]);
             }
         }
     }
     let count = parts.len() as u16;
-    for (number, part) in parts.into_iter().enumerate() {
-        let list = List::new(part).unwrap_or_default();
-        ctx.outbox().send(session, &message(header(number as u16, count), list));
+    for (number, entries) in (0_u16..).zip(parts) {
+        let list = List::new(entries).unwrap_or_default();
+        ctx.outbox().send(session, &message(Part { part: number, parts: count, total }, list));
     }
 }
 

@@ -123,7 +123,7 @@ impl Role for Presence {
     }
 
     fn on_deadline(self: &Arc<Self>, now: Now, outbox: &Outbox, lane: LaneId) -> Vec<Task> {
-        for due in self.timers.take_due(lane, now.mono) {
+        while let Some(due) = self.timers.take_due(lane, now.mono) {
             match due {
                 Due::Store(user) => delivery::overdue(self, now, outbox, user),
                 Due::Announce(user) => online::announce(self, now, outbox, user),

@@ -68,7 +68,7 @@ pub(super) fn announce_login(presence: &Arc<Presence>, now: Now, outbox: &Outbox
 
 /// Tells `friends` and the Router that `user` is seen as `status` from now on.
 pub(super) fn tell(presence: &Presence, outbox: &Outbox, user: UserId, status: Status, friends: &[UserId]) {
-    let change = StatusChangedNotifyFwd { changes: List::new(vec![StatusChange { user, status }]).unwrap_or_default() };
+    let change = StatusChangedNotifyFwd { changes: List::one(StatusChange { user, status }) };
     let frame = frame::notice(&change);
     for session in friends.iter().filter_map(|friend| presence.listener(*friend)) {
         outbox.send_frame(session, frame.clone());
@@ -112,7 +112,7 @@ pub(super) fn show_each_other(presence: &Presence, outbox: &Outbox, a: UserId, b
             Some(buddy) => outbox.send(session, &BuddyLoginNotify { buddy }),
             None if were_friends => {
                 let change = StatusChange { user: seen, status: Status::OFFLINE };
-                outbox.send(session, &StatusChangedNotifyFwd { changes: List::new(vec![change]).unwrap_or_default() });
+                outbox.send(session, &StatusChangedNotifyFwd { changes: List::one(change) });
             }
             None => {}
         }

@@ -58,14 +58,10 @@ impl Timers {
         self.lane(lane).first().map(|(at, _)| *at)
     }
 
-    pub(super) fn take_due(&self, lane: LaneId, now: Time) -> Vec<Due> {
+    /// The next thing that is due.
+    pub(super) fn take_due(&self, lane: LaneId, now: Time) -> Option<Due> {
         let mut timers = self.lane(lane);
-        let mut due = Vec::new();
-        while let Some(first) = timers.first().copied().filter(|(at, _)| *at <= now) {
-            timers.remove(&first);
-            due.push(first.1);
-        }
-        due
+        timers.first().is_some_and(|(at, _)| *at <= now).then(|| timers.pop_first()).flatten().map(|(_, due)| due)
     }
 
     /// Whether the offline store is to be tidied up now; then it is not for an hour.

@@ -17,6 +17,7 @@
 
 use bytes::Bytes;
 
+use crate::block;
 use crate::bounded::{List, PrivateText};
 use crate::frame;
 use crate::message::{Message, put, records};
@@ -108,7 +109,12 @@ impl Forward {
         Self { frame, body_at }
     }
 
-    /// The frame, to send.
+    /// Moves to memory of its own, to stay for a while.
+    pub fn keep(&mut self) {
+        block::keep(&mut self.frame);
+    }
+
+    /// The frame, to send. A small one shares memory with others of its time.
     #[must_use]
     pub fn frame(&self) -> &Bytes {
         &self.frame

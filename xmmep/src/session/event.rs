@@ -28,7 +28,7 @@ open_enum! {
 pub enum Event {
     /// A server's session heard from its client for the first time: it is no longer half-open.
     Confirmed,
-    /// A message, whole and in order.
+    /// A message, whole and in order. A small one shares memory with others of its time: keep a copy, if it is to stay.
     Message(Bytes),
     /// An unreliable datagram; some may be missing or out of order, none is repeated.
     Datagram(Bytes),

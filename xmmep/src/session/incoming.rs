@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::chunk::{Data, FIRST, LAST};
 use super::{Event, FRAGMENT_MAX, FRAGMENTS_PER_MESSAGE, Limits, Violation};
+use crate::block;
 
 /// A fragment that arrived before its time.
 struct Ahead {
@@ -99,7 +100,7 @@ impl Incoming {
         }
         let last = data.flags & LAST != 0;
         if first && last {
-            events.push(Event::Message(Bytes::copy_from_slice(data.bytes)));
+            events.push(Event::Message(block::piece(data.bytes)));
             return Ok(());
         }
         self.message.reserve_exact(data.bytes.len());

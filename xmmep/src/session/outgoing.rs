@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::chunk::{self, Ack, DATA_HEADER, Data, FIRST, LAST};
 use super::pace::{Pace, WINDOW_MAX};
 use super::{FRAGMENT_MAX, Limits, SendError, Violation};
+use crate::block;
 use crate::types::Time;
 
 /// What each queued message counts on top of its bytes, so that empty ones do not come for free.
@@ -41,6 +42,8 @@ struct Fragment {
 #[derive(Default)]
 pub(super) struct Outgoing {
     waiting: VecDeque<Bytes>,
+    /// How many of those have waited for long already.
+    kept: usize,
     /// The first waiting message is the rest of one whose beginning was cut off.
     cut: bool,
     /// Consecutive fragments from [`Pace::base`] on; at most [`WINDOW_MAX`].
@@ -129,6 +132,7 @@ impl Outgoing {
     /// Cuts the next fragment off the first waiting message.
     fn cut(&mut self) {
         let Some(mut bytes) = self.waiting.pop_front() else { return };
+        self.kept = self.kept.saturating_sub(1);
         let mut flags = if self.cut { 0 } else { FIRST };
         if bytes.len() > FRAGMENT_MAX {
             self.waiting.push_front(bytes.split_off(FRAGMENT_MAX));
@@ -225,7 +229,16 @@ impl Outgoing {
     /// Nothing came back in time: all that is under way goes again. Says whether the peer counts as gone.
     pub(super) fn on_timeout(&mut self, pace: &mut Pace) -> bool {
         self.send_all_again();
+        self.settle_down();
         pace.timed_out()
+    }
+
+    /// The peer may be slow, or gone: what is here stays for a while.
+    fn settle_down(&mut self) {
+        let first_try = self.flight.iter_mut().filter(|fragment| fragment.tries == 1);
+        first_try.for_each(|fragment| block::keep(&mut fragment.bytes));
+        self.waiting.range_mut(self.kept..).for_each(block::keep);
+        self.kept = self.waiting.len();
     }
 
     /// Everything under way was sent on a path that is no more.
@@ -338,6 +351,30 @@ mod tests {
         assert_eq!(send(&mut outgoing, &pace, at(2_100)), [3, 4]);
         ack(&mut outgoing, &mut pace, at(2_200), 5, 0);
         assert!(outgoing.is_drained() && outgoing.charged() == 0 && outgoing.timer().is_none());
+    }
+
+    #[test]
+    fn what_a_slow_peer_leaves_waiting_moves_out_of_the_memory_it_shares_with_others() {
+        let (mut outgoing, mut pace) = (Outgoing::default(), Pace::new());
+        let pieces: Vec<_> = (0..80).map(|number| block::piece(&[number; 10])).collect();
+        for piece in &pieces {
+            outgoing.push(piece.clone(), &Limits::MEMBER).unwrap();
+        }
+        let start = |bytes: &Bytes| bytes.as_ptr();
+        let shared = |outgoing: &Outgoing| {
+            let all = outgoing.flight.iter().map(|fragment| &fragment.bytes).chain(&outgoing.waiting);
+            all.filter(|bytes| pieces.iter().any(|piece| start(piece) == start(bytes))).count()
+        };
+        send(&mut outgoing, &pace, at(0));
+        assert_eq!(shared(&outgoing), pieces.len());
+        outgoing.on_timeout(&mut pace);
+        assert_eq!(shared(&outgoing), 0);
+        send(&mut outgoing, &pace, at(1_000));
+        let again: Vec<_> = outgoing.waiting.iter().map(start).collect();
+        outgoing.push(pieces[0].clone(), &Limits::MEMBER).unwrap();
+        outgoing.on_timeout(&mut pace);
+        assert_eq!(shared(&outgoing), 0);
+        assert_eq!(outgoing.waiting.iter().map(start).collect::<Vec<_>>()[..again.len()], again, "each is copied once");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Bench, bring_in, lost};
+use super::{Bench, Workload, bring_in, leave, lost};
 use crate::crowd::{Crowd, Who};
 use crate::server::Server;
 use crate::sockets::Sharing;
@@ -26,31 +26,49 @@ const BUFFERS_GONE: Duration = Duration::from_secs(6);
 
 /// Refuses what cannot be measured, before anything is.
 pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
-    if args.beside == 0 || args.seconds <= SECONDS_MAX {
+    if args.beside == 0 {
         return Ok(());
     }
-    Err(format!("--seconds {}: with --beside at most {SECONDS_MAX}, or those users time out", args.seconds).into())
+    if args.seconds > SECONDS_MAX {
+        return Err(format!(
+            "--seconds {}: with --beside at most {SECONDS_MAX}, or those users time out",
+            args.seconds
+        )
+        .into());
+    }
+    if args.workloads.is_empty() || args.workloads.iter().any(|work| !matches!(work, Workload::Chat | Workload::Status)) {
+        return Err("--beside goes with `chat` and `status`: name one of them, or both".into());
+    }
+    Ok(())
 }
 
-/// So many users, if there are to be any.
-pub(super) struct Beside<'a>(Option<Crowd<'a>>);
+/// The server of a workload and, with `--beside`, the users who are silent on it. They took long to log in, so the next
+/// workload gets them, too.
+pub(super) struct Host<'a> {
+    pub(super) server: Server,
+    silent: Option<Crowd<'a>>,
+}
 
-impl<'a> Beside<'a> {
-    /// Logs in as many as the command line says.
-    pub(super) fn bring_in(bench: &Bench<'a>, server: &Server) -> Result<Self, Failure> {
+impl<'a> Host<'a> {
+    /// The one that was kept, or a new one, with as many silent users as the command line says.
+    pub(super) fn begin(bench: &Bench<'a>, kept: &mut Option<Self>) -> Result<Self, Failure> {
+        if let Some(host) = kept.take() {
+            return Ok(host);
+        }
+        let server = bench.server()?;
         let size = bench.args.beside;
         if size == 0 {
-            return Ok(Self(None));
+            return Ok(Self { server, silent: None });
         }
         let who = Who { first: FIRST, step: 1, size };
         let mut crowd = Crowd::gather(bench.population, &server.address, who, Sharing::Shared(SOCKETS))?;
         bring_in(&mut crowd)?;
-        Ok(Self(Some(crowd)))
+        Ok(Self { server, silent: Some(crowd) })
     }
 
-    /// Before a measurement: they send the keep-alives that are due, and the server gets some rest.
+    /// Before a measurement: the silent send the keep-alives that are due, and the server gets some rest.
     pub(super) fn keep_alive(&mut self) -> Result<(), Failure> {
-        let Some(crowd) = &mut self.0 else { return Ok(()) };
+        let Some(crowd) = &mut self.silent else { return Ok(()) };
         let (since, mut happened) = (Instant::now(), Vec::new());
         while since.elapsed() < KEEP_ALIVES || crowd.is_overdue() {
             crowd.turn(Duration::from_millis(20), &mut happened)?;
@@ -61,6 +79,17 @@ impl<'a> Beside<'a> {
             }
         }
         std::thread::sleep(BUFFERS_GONE);
+        Ok(())
+    }
+
+    /// The workload is over, and `crowd` goes. Without silent users the server stops; with them it is kept.
+    pub(super) fn end(mut self, crowd: &mut Crowd<'_>, kept: &mut Option<Self>) -> Result<(), Failure> {
+        if self.silent.is_none() {
+            return self.server.stop();
+        }
+        leave(crowd)?;
+        self.keep_alive()?;
+        *kept = Some(self);
         Ok(())
     }
 }

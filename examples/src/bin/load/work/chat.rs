@@ -8,7 +8,7 @@ use xmmep::frame;
 use xmmep::messages::chat::{Content, TargetKind, TextKind, Tick, TxtMsg};
 use xmmep::types::{MsgId, UserId, WallTime};
 
-use super::beside::Beside;
+use super::beside::Host;
 use super::{Bench, bring_in, each_us, lost, micros, settle};
 use crate::Failure;
 use crate::crowd::{Crowd, Member, Who};
@@ -27,21 +27,20 @@ pub(super) const LOAD: u32 = 30;
 /// At the beginning of a measurement: not counted.
 pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 
-pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
-    let server = bench.server()?;
-    let mut beside = Beside::bring_in(bench, &server)?;
-    let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: USERS })?;
+pub(crate) fn measure<'a>(bench: &mut Bench<'a>, kept: &mut Option<Host<'a>>) -> Result<(), Failure> {
+    let mut host = Host::begin(bench, kept)?;
+    let mut crowd = bench.crowd(&host.server, Who { first: 0, step: 1, size: USERS })?;
     bring_in(&mut crowd)?;
     let mut texts = Texts::default();
     let shared = bench.args.sockets != crate::sockets::Sharing::Each;
     let mut most = 0.0_f64;
     for in_flight in IN_FLIGHT {
-        beside.keep_alive()?;
+        host.keep_alive()?;
         closed(&mut crowd, &mut texts, in_flight, WARM_UP)?;
-        let (before, since) = (server.usage()?, Instant::now());
+        let (before, since) = (host.server.usage()?, Instant::now());
         let mut took = closed(&mut crowd, &mut texts, in_flight, bench.seconds())?;
         let (cpu, rate) =
-            (each_us(before, server.usage()?, took.len()), took.len() as f64 / since.elapsed().as_secs_f64());
+            (each_us(before, host.server.usage()?, took.len()), took.len() as f64 / since.elapsed().as_secs_f64());
         most = most.max(rate);
         let of = |what: &str| format!("{what}, {in_flight} in flight, {}", bench.surroundings());
         let figure = Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs");
@@ -53,12 +52,12 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         ];
         figures.into_iter().for_each(|figure| bench.note(figure));
     }
-    beside.keep_alive()?;
+    host.keep_alive()?;
     settle(&mut crowd)?;
-    let before = server.usage()?;
+    let before = host.server.usage()?;
     let rate = most * f64::from(LOAD) / 100.0;
     let Opened { mut took, .. } = open(&mut crowd, &mut texts, rate, bench.seconds(), &mut || Ok(()))?;
-    let cpu = each_us(before, server.usage()?, took.len());
+    let cpu = each_us(before, host.server.usage()?, took.len());
     let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.surroundings());
     let figures = [
         Figure::new("W3", of("round trip, p50"), percentile(&mut took, 50) / 1e3, "ms").at_most(0.2),
@@ -66,7 +65,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         Figure::new("W3", of("text delivered and confirmed, server CPU"), cpu, "µs"),
     ];
     figures.into_iter().for_each(|figure| bench.note(figure));
-    server.stop()
+    host.end(&mut crowd, kept)
 }
 
 /// Numbers the texts, so that a tick finds the one it is about.

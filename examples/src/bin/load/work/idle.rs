@@ -3,10 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use xmmep::frame::{self, Sequence};
-use xmmep::messages::login::LogoutReq;
-
-use super::{Bench, bring_in, lost};
+use super::{Bench, bring_in, leave, lost};
 use crate::Failure;
 use crate::crowd::{Crowd, Who};
 use crate::report::Figure;
@@ -61,20 +58,6 @@ fn idle(crowd: &mut Crowd<'_>, time: Duration) -> Result<(), Failure> {
                 return Err(lost(member, &why));
             }
         }
-    }
-    Ok(())
-}
-
-/// Everybody logs out.
-fn leave(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
-    let (mut out, mut happened) = (0, Vec::new());
-    let mut members = 0..crowd.who.size;
-    while out < crowd.who.size {
-        for member in members.by_ref().take(256) {
-            crowd.send(member, frame::request(&LogoutReq {}, Sequence(2)))?;
-        }
-        crowd.turn(Duration::from_millis(1), &mut happened)?;
-        out += happened.drain(..).filter(|(_, what)| matches!(what, Happened::Lost(_))).count() as u32;
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use xmmep::frame::{self, Sequence};
+use xmmep::messages::login::LogoutReq;
 
 use crate::crowd::{Crowd, Member, Who};
 use crate::place::{Place, Population};
@@ -65,22 +67,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut bench = Bench { args, place: &place, population: &population, xmd, figures: Vec::new() };
     let workloads = if args.workloads.is_empty() { Workload::value_variants() } else { &args.workloads };
     for run in 1..=args.runs {
+        let mut kept = None;
         for workload in workloads {
             eprintln!("run {run} of {}: {workload:?}", args.runs);
             match workload {
                 Workload::Login => login::measure(&mut bench)?,
                 Workload::Idle => idle::measure(&mut bench)?,
                 Workload::Chat => {
-                    chat::measure(&mut bench)?;
+                    chat::measure(&mut bench, &mut kept)?;
                     let floor = relay::measure(args)?;
                     bench.note(floor);
                 }
-                Workload::Status => status::measure(&mut bench)?,
+                Workload::Status => status::measure(&mut bench, &mut kept)?,
                 Workload::Offline => offline::measure(&mut bench)?,
                 Workload::Start => start::measure(&mut bench)?,
                 Workload::Disturbed => disturbed::measure(&mut bench)?,
             }
         }
+        kept.map_or(Ok(()), |host| host.server.stop())?;
     }
     let medians = medians(&bench.figures);
     print!("{}", table(&medians));
@@ -188,6 +192,20 @@ pub(crate) fn bring_in(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
     let order: Vec<_> = (0..crowd.who.size).collect();
     log_in(crowd, &order)?;
     settle(crowd)
+}
+
+/// Everybody logs out.
+pub(crate) fn leave(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
+    let (mut out, mut happened) = (0, Vec::new());
+    let mut members = 0..crowd.who.size;
+    while out < crowd.who.size {
+        for member in members.by_ref().take(256) {
+            crowd.send(member, frame::request(&LogoutReq {}, Sequence(2)))?;
+        }
+        crowd.turn(Duration::from_millis(1), &mut happened)?;
+        out += happened.drain(..).filter(|(_, what)| matches!(what, Happened::Lost(_))).count() as u32;
+    }
+    Ok(())
 }
 
 /// A client that was lost makes a figure worthless.

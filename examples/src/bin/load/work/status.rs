@@ -6,7 +6,7 @@ use xmmep::frame;
 use xmmep::messages::status::StatusChangedNotify;
 use xmmep::types::Status;
 
-use super::beside::Beside;
+use super::beside::Host;
 use super::{Bench, bring_in, each_us, lost};
 use crate::Failure;
 use crate::crowd::Who;
@@ -20,12 +20,11 @@ const BETWEEN_CHANGES: Duration = Duration::from_millis(1_050);
 /// Notifications under way.
 const IN_FLIGHT: usize = 2_000;
 
-pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
-    let server = bench.server()?;
-    let mut beside = Beside::bring_in(bench, &server)?;
-    let mut crowd = bench.crowd(&server, Who { first: 0, step: 1, size: USERS })?;
+pub(crate) fn measure<'a>(bench: &mut Bench<'a>, kept: &mut Option<Host<'a>>) -> Result<(), Failure> {
+    let mut host = Host::begin(bench, kept)?;
+    let mut crowd = bench.crowd(&host.server, Who { first: 0, step: 1, size: USERS })?;
     // Before the others come: when these have rested, too, a notification costs twice as much, however few are beside them.
-    beside.keep_alive()?;
+    host.keep_alive()?;
     bring_in(&mut crowd)?;
     let buddies = bench.population.buddies;
     // Those in the middle, all of whose buddies are there.
@@ -33,7 +32,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let mut last = vec![None::<Instant>; USERS as usize];
     let mut round = changing.clone().cycle().peekable();
     let (mut expected, mut arrived, mut changes, mut happened) = (0_usize, 0_usize, 0_usize, Vec::new());
-    let (before, start) = (server.usage()?, Instant::now());
+    let (before, start) = (host.server.usage()?, Instant::now());
     while start.elapsed() < bench.seconds() || arrived < expected {
         while start.elapsed() < bench.seconds()
             && expected - arrived < IN_FLIGHT
@@ -60,7 +59,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
             return Err(format!("{arrived} of {expected} notifications arrived").into());
         }
     }
-    let cpu = each_us(before, server.usage()?, arrived);
+    let cpu = each_us(before, host.server.usage()?, arrived);
     let rate = arrived as f64 / start.elapsed().as_secs_f64();
     let of = |what: &str| format!("{what}, {}", bench.surroundings());
     let figures = [
@@ -68,5 +67,5 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         Figure::new("W4", of("status notifications delivered"), rate, "/s"),
     ];
     figures.into_iter().for_each(|figure| bench.note(figure));
-    server.stop()
+    host.end(&mut crowd, kept)
 }

@@ -12,6 +12,9 @@ const BLOCK: usize = 4 * 1024;
 /// What is larger gets memory of its own.
 const PIECE_MAX: usize = BLOCK / 4;
 
+/// Blocks not worth giving up.
+const SPARE_MIN: usize = 2;
+
 /// Full blocks a thread keeps an eye on, to use them again once their pieces are gone: 256 KiB.
 const KEPT_MAX: usize = 64;
 
@@ -61,7 +64,10 @@ impl Blocks {
         let oldest = free.then(|| self.full.pop_front()).flatten();
         let next = oldest.unwrap_or_else(|| BytesMut::with_capacity(BLOCK));
         self.full.push_back(std::mem::replace(&mut self.open, next));
-        if self.full.len() > KEPT_MAX {
+        // Twice as many as are in use: less is under way than there was, and few blocks stay in the processor's cache.
+        let half = self.full.len() / 2;
+        let spare = self.full.get_mut(half).is_some_and(|middle| half >= SPARE_MIN && middle.try_reclaim(BLOCK));
+        if spare || self.full.len() > KEPT_MAX {
             // Its memory goes with its last piece.
             self.full.pop_front();
         }
@@ -105,6 +111,16 @@ mod tests {
         (0..1_000).for_each(&mut step);
         let again = allocation_counter::measure(|| (0..1_000).for_each(|_| step(1)));
         assert_eq!(again.count_total, 1_000, "only what the test itself makes");
+    }
+
+    #[test]
+    fn blocks_that_are_needed_no_more_are_given_up() {
+        let mut blocks = Blocks::new();
+        let burst: Vec<_> = (0..4 * KEPT_MAX).map(|number| blocks.piece(&content(number))).collect();
+        assert_eq!(blocks.full.len(), KEPT_MAX - 1);
+        drop(burst);
+        (0..1_000).for_each(|number| drop(blocks.piece(&content(number))));
+        assert!(blocks.full.len() <= 2 * SPARE_MIN, "{}", blocks.full.len());
     }
 
     #[test]

@@ -131,7 +131,8 @@ impl<const N: usize> PrivateText<N> {
 
 impl<const N: usize> Serialize for PrivateText<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.expose())
+        // As text and as bytes it is the same on the wire; this does not look again whether it is text.
+        serializer.serialize_bytes(&self.0)
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
         )
         .into());
     }
-    if args.workloads.is_empty() || args.workloads.iter().any(|work| !matches!(work, Workload::Chat | Workload::Status)) {
+    if args.workloads.is_empty() || args.workloads.iter().any(|work| !matches!(work, Workload::Chat | Workload::Status))
+    {
         return Err("--beside goes with `chat` and `status`: name one of them, or both".into());
     }
     Ok(())

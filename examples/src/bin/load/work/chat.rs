@@ -12,6 +12,7 @@ use super::beside::Host;
 use super::{Bench, bring_in, each_us, lost, micros, settle};
 use crate::Failure;
 use crate::crowd::{Crowd, Member, Who};
+use crate::place::Population;
 use crate::report::{Figure, percentile};
 use crate::user::Happened;
 
@@ -56,7 +57,8 @@ pub(crate) fn measure<'a>(bench: &mut Bench<'a>, kept: &mut Option<Host<'a>>) ->
     settle(&mut crowd)?;
     let before = host.server.usage()?;
     let rate = most * f64::from(LOAD) / 100.0;
-    let Opened { mut took, .. } = open(&mut crowd, &mut texts, rate, bench.seconds(), &mut || Ok(()))?;
+    let plan = Plan { rate, time: bench.seconds(), to: &partners(bench.population, crowd.who), until: Tick::DELIVERED };
+    let Opened { mut took, .. } = open(&mut crowd, &mut texts, &plan, &mut || Ok(()))?;
     let cpu = each_us(before, host.server.usage()?, took.len());
     let of = |what: &str| format!("{what}, {LOAD} % load, {}", bench.surroundings());
     let figures = [
@@ -122,7 +124,7 @@ pub(super) fn closed(
     while under_way > 0 {
         crowd.turn(Duration::from_millis(20), &mut happened)?;
         for (member, what) in happened.drain(..) {
-            let Some(slot) = arrived(member, what)? else { continue };
+            let Some(slot) = arrived(member, what, Tick::DELIVERED)? else { continue };
             let at = sent.get_mut(slot).ok_or("a tick for no text")?;
             took.push(micros(at.elapsed()));
             if start.elapsed() < time {
@@ -135,10 +137,10 @@ pub(super) fn closed(
     Ok(took)
 }
 
-/// The slot of a text that has arrived.
-fn arrived(member: Member, what: Happened) -> Result<Option<usize>, Failure> {
+/// The slot of a text that has come so far.
+fn arrived(member: Member, what: Happened, until: Tick) -> Result<Option<usize>, Failure> {
     match what {
-        Happened::Tick(id, Tick::DELIVERED, _) => Ok(Some(slot_of(id))),
+        Happened::Tick(id, tick, _) if tick == until => Ok(Some(slot_of(id))),
         Happened::Tick(_, Tick::REFUSED, result) => {
             Err(format!("a text of client {member} was refused: {result:?}").into())
         }
@@ -155,17 +157,32 @@ pub(super) struct Opened {
     pub(super) late: Vec<u32>,
 }
 
+/// What an open loop sends.
+pub(super) struct Plan<'t> {
+    /// Texts in a second.
+    pub(super) rate: f64,
+    pub(super) time: Duration,
+    /// To whom each member writes.
+    pub(super) to: &'t dyn Fn(Member) -> UserId,
+    /// The tick that is waited for.
+    pub(super) until: Tick,
+}
+
+/// Everybody writes to the other one of the pair.
+pub(super) fn partners(population: &Population, who: Who) -> impl Fn(Member) -> UserId {
+    move |member| population.id(who.number(partner(member)))
+}
+
 /// Sends at a fixed rate for some time, whatever the server does. A text counts from when it was to be sent, so that waiting
 /// in the generator counts, too. `beside` is done once a turn.
 pub(super) fn open(
     crowd: &mut Crowd<'_>,
     texts: &mut Texts,
-    rate: f64,
-    time: Duration,
+    plan: &Plan<'_>,
     beside: &mut dyn FnMut() -> Result<(), Failure>,
 ) -> Result<Opened, Failure> {
-    let count = (rate * time.as_secs_f64()) as usize;
-    let pause = Duration::from_secs_f64(1.0 / rate);
+    let count = (plan.rate * plan.time.as_secs_f64()) as usize;
+    let pause = Duration::from_secs_f64(1.0 / plan.rate);
     let (start, mut happened) = (Instant::now(), Vec::new());
     let (mut next, mut took, mut late) = (0, Vec::with_capacity(count), Vec::with_capacity(count));
     while took.len() < count {
@@ -174,13 +191,13 @@ pub(super) fn open(
         {
             late.push(micros(waited));
             let member = next as u32 % crowd.who.size;
-            crowd.send(member, texts.next(next, crowd.id(partner(member))))?;
+            crowd.send(member, texts.next(next, (plan.to)(member)))?;
             next += 1;
         }
         // No sleep: waking up takes longer than what is measured.
         crowd.turn(Duration::ZERO, &mut happened)?;
         for (member, what) in happened.drain(..) {
-            if let Some(number) = arrived(member, what)? {
+            if let Some(number) = arrived(member, what, plan.until)? {
                 took.push(micros(start.elapsed().saturating_sub(pause * number as u32)));
             }
         }

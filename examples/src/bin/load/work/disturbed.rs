@@ -8,7 +8,7 @@ use xmmep::frame::{self, Sequence};
 use xmmep::messages::chat::Tick;
 use xmmep::messages::login::LogoutReq;
 
-use super::chat::{LOAD, Opened, Texts, USERS, WARM_UP, closed, open};
+use super::chat::{LOAD, Opened, Plan, Texts, USERS, WARM_UP, closed, open, partners};
 use super::{Bench, bring_in, log_in, lost};
 use crate::Failure;
 use crate::crowd::{Crowd, Member, Who};
@@ -118,8 +118,10 @@ fn beside(bench: &mut Bench<'_>, disturbance: Disturbance, rate: f64) -> Result<
     let mut disturbing = disturbance.begin(bench, &server)?;
     let mut texts = Texts::default();
     let mut turn = || disturbing.as_mut().map_or(Ok(()), Disturbing::turn);
-    open(&mut crowd, &mut texts, rate, WARM_UP, &mut turn)?;
-    let Opened { mut took, mut late } = open(&mut crowd, &mut texts, rate, bench.seconds().min(TIME_MAX), &mut turn)?;
+    let to = partners(bench.population, crowd.who);
+    let plan = |time| Plan { rate, time, to: &to, until: Tick::DELIVERED };
+    open(&mut crowd, &mut texts, &plan(WARM_UP), &mut turn)?;
+    let Opened { mut took, mut late } = open(&mut crowd, &mut texts, &plan(bench.seconds().min(TIME_MAX)), &mut turn)?;
     let (name, done) = disturbance.name();
     let of = |what: &str| format!("{what}, {LOAD} % load {name}, {}", bench.sockets());
     let mut figures = vec![

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use xmmep::messages::chat::Tick;
 
-use super::chat::{Texts, slot_of};
+use super::chat::{LOAD, Opened, Plan, Texts, open, slot_of};
 use super::{Bench, bring_in, each_us, log_in, lost, settle};
 use crate::Failure;
 use crate::crowd::{Crowd, Who};
-use crate::report::Figure;
+use crate::report::{Figure, percentile};
 use crate::user::Happened;
 
 /// Who writes. Nobody of their buddies is online.
@@ -27,6 +27,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let step = bench.population.buddies + 1;
     let mut crowd = bench.crowd(&server, Who { first: 0, step, size: SENDERS })?;
     bring_in(&mut crowd)?;
+    let who = crowd.who;
 
     let (before, since) = (server.usage()?, Instant::now());
     let end = since + bench.seconds();
@@ -35,6 +36,16 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let (cpu, rate) = (each_us(before, server.usage()?, stored), stored as f64 / since.elapsed().as_secs_f64());
     bench.note(Figure::new("W5", "text stored with fsync, server CPU, 512 in flight", cpu, "µs").at_most(15.0));
     bench.note(Figure::new("W5", "texts stored, 512 in flight", rate, "/s"));
+
+    let to = |member| bench.population.id(who.number(member) + 1 + member % (after - 1));
+    let plan = Plan { rate: rate * f64::from(LOAD) / 100.0, time: bench.seconds(), to: &to, until: Tick::STORED };
+    let Opened { mut took, .. } = open(&mut crowd, &mut Texts::default(), &plan, &mut || Ok(()))?;
+    let of = |what: &str| format!("text stored at {LOAD} % of that rate, {what}");
+    let figures = [
+        Figure::new("W5", of("p50"), percentile(&mut took, 50) / 1e3, "ms"),
+        Figure::new("W5", of("p99"), percentile(&mut took, 99) / 1e3, "ms"),
+    ];
+    figures.into_iter().for_each(|figure| bench.note(figure));
 
     let mut waiting = (0..WAITING).flat_map(|_| (0..COMING_BACK).map(|member| (member, after)));
     store(bench, &mut crowd, &mut || waiting.next())?;

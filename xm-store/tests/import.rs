@@ -59,6 +59,33 @@ async fn user_ids_that_are_passed_over_go_to_nobody() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_are_passed_over_once_for_every_user_however_many_there_are() {
+    const USERS: usize = 2_100;
+    on_each(|stores| async move {
+        let user = |number: usize| UserId(10 + 3 * number as u64);
+        let person = |number: usize| Person { user: user(number), name: name(number) };
+        for first in (0..USERS).step_by(IMPORT_MAX) {
+            let some = first..USERS.min(first + IMPORT_MAX);
+            stores.presence.import_accounts(some.map(|number| account(number, user(number))).collect()).await.unwrap();
+        }
+        // Some have lists, and others do not yet.
+        let pairs = (0..USERS - 1).step_by(70).map(|number| (person(number), person(number + 1)));
+        stores.presence.import_friends(pairs.collect(), AT).await.unwrap();
+        let versions = async || {
+            let mut versions = Vec::new();
+            for number in [0, 1, 2, 69, 70, 999, 1_000, 1_001, 1_960, 1_999, 2_000, 2_001, USERS - 1] {
+                versions.push(stores.presence.load(user(number)).await.unwrap().version.0);
+            }
+            versions
+        };
+        let before = versions().await;
+        stores.presence.pass_over_versions(7, 5).await.unwrap();
+        assert_eq!(versions().await, before.iter().map(|version| version + 7).collect::<Vec<_>>());
+    })
+    .await;
+}
+
 fn name(number: usize) -> UserName {
     UserName::new(&format!("Imported{number}")).unwrap()
 }

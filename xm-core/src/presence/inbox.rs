@@ -224,8 +224,7 @@ impl Inbox {
         effects.extend(self.unsettled.drain(..).map(Effect::Settle));
         for pending in &mut self.pending {
             if matches!(pending.stage, Stage::Relayed { store_at } if store_at <= now) {
-                pending.stage = Stage::Queued;
-                pending.text.keep();
+                pending.queue();
             }
         }
         self.want_append(effects);
@@ -288,7 +287,7 @@ impl Inbox {
         self.pending.retain_mut(|pending| {
             pending.relayed = false;
             if matches!(pending.stage, Stage::Relayed { .. } | Stage::Kept) {
-                pending.stage = Stage::Queued;
+                pending.queue();
             }
             pending.stage != Stage::Stored
         });
@@ -410,6 +409,12 @@ impl Inbox {
 }
 
 impl Pending {
+    /// It goes to the store, which may take its time.
+    fn queue(&mut self) {
+        self.stage = Stage::Queued;
+        self.text.keep();
+    }
+
     /// What the store's answer means: effects, and the next stage if it stays in memory.
     fn settle(&self, result: Result<Appended, Refusal>, effects: &mut Effects) -> Option<Stage> {
         let parcel = self.parcel;

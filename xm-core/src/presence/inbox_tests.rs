@@ -111,6 +111,10 @@ impl Model {
                 }
             }
         }
+        let for_the_store = self.inbox.pending.iter().filter(|pending| !matches!(pending.stage, Stage::Relayed { .. }));
+        for pending in for_the_store {
+            assert!(pending.text.frame().is_unique(), "{pending:?} shares its memory while it waits for the store");
+        }
     }
 
     fn is_sent(&self, parcel: &Parcel) -> bool {

@@ -15,6 +15,8 @@
 //! │                        │── OfflineEndNotify ─────────►│
 //! ```
 
+use core::fmt;
+
 use bytes::Bytes;
 
 use crate::block;
@@ -88,7 +90,7 @@ crate::messages! {
 
 /// A text on its way to its recipient, encoded once: the frame of a [`TxtMsgFwd`], which ends with the body of the
 /// [`TxtMsg`] it forwards.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Forward {
     frame: Bytes,
     body_at: usize,
@@ -124,6 +126,13 @@ impl Forward {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         self.frame.get(self.body_at..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Forward {
+    /// Never prints the text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Forward({} bytes)", self.frame.len())
     }
 }
 
@@ -215,6 +224,7 @@ mod tests {
             assert_eq!(forward.body(), body_of(&message), "seed {seed}");
             let anew = frame::notice(&TxtMsgFwd { from, at, from_store, text: message.text });
             assert_eq!(forward.frame(), &anew, "seed {seed}");
+            assert_eq!(format!("{forward:?}"), format!("Forward({} bytes)", anew.len()));
         }
     }
 }

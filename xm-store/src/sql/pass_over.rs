@@ -34,7 +34,8 @@ impl SqlPlacements {
 }
 
 impl SqlPresence {
-    /// Raises the versions of all rosters by `changes` and passes over `groups` group ids. Doing so twice does no harm.
+    /// Raises the versions of all rosters by `changes` and passes over `groups` group ids, some users at a time: after an error
+    /// some have been raised. Doing so twice does no harm.
     ///
     /// # Errors
     /// If the database cannot be written.

@@ -19,6 +19,10 @@ use crate::refusal::Refusal;
 /// draws once for each (some 0.1 µs).
 pub const PRESENCES_MAX: usize = 256;
 
+/// Counts how often a Presence came and went. It may begin again: what an old one leaves behind is gone after
+/// [`STATUS_GRACE`].
+pub(super) type Generation = u16;
+
 /// What a Presence says about itself.
 pub(super) struct Announced {
     /// Where clients reach it.
@@ -41,7 +45,7 @@ struct Known {
     /// Users given to it since the Router started.
     assigned: u64,
     /// Grows when it comes and when it goes: statuses of an older generation are hearsay.
-    generation: u32,
+    generation: Generation,
     /// Until when such hearsay counts.
     grace: Option<Time>,
     /// The last user whose activation was taken up again; the next round begins behind.
@@ -55,7 +59,7 @@ pub(super) struct Here {
     /// The owner epoch it registered with.
     pub(super) owner_epoch: OwnerEpoch,
     /// See [`Known::generation`].
-    pub(super) generation: u32,
+    pub(super) generation: Generation,
 }
 
 impl Presences {
@@ -152,7 +156,7 @@ impl Presences {
     }
 
     /// Presences whose hearsay has lapsed at `now`, each once, with the generation that still counts.
-    pub(super) fn lapsed(&self, now: Time) -> Vec<(PresenceId, u32)> {
+    pub(super) fn lapsed(&self, now: Time) -> Vec<(PresenceId, Generation)> {
         let mut presences = lock(&self.0);
         let lapsed = presences.iter_mut().filter_map(|(presence, known)| {
             known.grace.take_if(|grace| *grace <= now).map(|_| (*presence, known.generation))

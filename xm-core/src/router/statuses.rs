@@ -10,6 +10,7 @@ use xmmep::messages::DeviceClass;
 use xmmep::types::{PresenceId, Status, UserId};
 
 use super::lock;
+use super::presences::Generation;
 
 /// How long statuses outlive the link of their Presence without being confirmed on a new one. Longer than a client's
 /// session survives silence (80 s), so that whoever comes back in time never seemed to be away.
@@ -31,24 +32,40 @@ pub struct OnlineUser {
     pub device_class: DeviceClass,
 }
 
-/// Who is online. One entry per online user, some 100 bytes and the line of text; only users who live at the reporting
+/// Who is online. One entry per online user, 29 to 57 bytes and the line of text; only users who live at the reporting
 /// Presence get one, so there are at most as many as accounts. One lock: an update holds it for less than 1 µs.
 #[derive(Default)]
 pub(super) struct Statuses(Mutex<HashMap<UserId, Entry>>);
 
+/// An [`OnlineUser`] in 16 bytes: the table has places for as many more.
 struct Entry {
-    user: OnlineUser,
-    generation: u32,
+    presence: PresenceId,
+    generation: Generation,
+    status: Status,
+    device_class: DeviceClass,
+    /// `None` if it is empty, as most are.
+    personal_msg: Option<Box<Text<256>>>,
+}
+
+impl Entry {
+    fn user(&self) -> OnlineUser {
+        OnlineUser {
+            presence: self.presence,
+            status: self.status,
+            personal_msg: self.personal_msg.as_deref().cloned().unwrap_or_default(),
+            device_class: self.device_class,
+        }
+    }
 }
 
 impl Statuses {
     /// Which Presence a user is online at.
     pub(super) fn presence(&self, user: UserId) -> Option<PresenceId> {
-        lock(&self.0).get(&user).map(|entry| entry.user.presence)
+        lock(&self.0).get(&user).map(|entry| entry.presence)
     }
 
     pub(super) fn find(&self, user: UserId) -> Option<OnlineUser> {
-        lock(&self.0).get(&user).map(|entry| entry.user.clone())
+        lock(&self.0).get(&user).map(Entry::user)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,14 +73,16 @@ impl Statuses {
     }
 
     /// A user is online, seen in this generation of the user's Presence.
-    pub(super) fn set(&self, user: UserId, online: OnlineUser, generation: u32) {
-        lock(&self.0).insert(user, Entry { user: online, generation });
+    pub(super) fn set(&self, user: UserId, online: OnlineUser, generation: Generation) {
+        let OnlineUser { presence, status, personal_msg, device_class } = online;
+        let personal_msg = Some(personal_msg).filter(|line| !line.is_empty()).map(Box::new);
+        lock(&self.0).insert(user, Entry { presence, generation, status, device_class, personal_msg });
     }
 
     /// An online user's status changed.
-    pub(super) fn change(&self, user: UserId, status: Status, generation: u32) {
+    pub(super) fn change(&self, user: UserId, status: Status, generation: Generation) {
         if let Some(entry) = lock(&self.0).get_mut(&user) {
-            entry.user.status = status;
+            entry.status = status;
             entry.generation = generation;
         }
     }
@@ -79,7 +98,17 @@ impl Statuses {
     }
 
     /// Drops what a Presence said before this generation.
-    pub(super) fn forget_before(&self, presence: PresenceId, generation: u32) {
-        lock(&self.0).retain(|_, entry| entry.user.presence != presence || entry.generation == generation);
+    pub(super) fn forget_before(&self, presence: PresenceId, generation: Generation) {
+        lock(&self.0).retain(|_, entry| entry.presence != presence || entry.generation == generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_takes_24_bytes_of_the_table() {
+        assert_eq!(size_of::<(UserId, Entry)>(), 24);
     }
 }

@@ -43,6 +43,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wanted: Vec<_> = PATHS.iter().filter(|path| words.iter().all(|word| path.name.contains(word))).collect();
+    if wanted.is_empty() {
+        let names: Vec<_> = PATHS.iter().map(|path| path.name).collect();
+        eprintln!("no path has {words:?} in its name; there are {}", names.join(", "));
+        return ExitCode::FAILURE;
+    }
     check(&wanted).unwrap_or_else(|why| {
         eprintln!("{why}");
         ExitCode::FAILURE

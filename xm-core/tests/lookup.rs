@@ -14,14 +14,17 @@ use rand::rngs::StdRng;
 use registration_world::{DAY, World, router_engine, token_in, user};
 use xm_core::engine::Output;
 use xm_core::router::TICKET_LIFE;
+use xm_store::Placements;
+use xmmep::bounded::List;
 use xmmep::frame::{self, Frame, Sequence};
-use xmmep::messages::ResultMsg;
 use xmmep::messages::login::{GetLoginInfoReq, GetLoginInfoRes};
+use xmmep::messages::status::StatusChangedNotifyFwd;
+use xmmep::messages::{ResultMsg, StatusChange};
 use xmmep::name::UserName;
 use xmmep::result_code::ResultCode;
 use xmmep::secret::{KdfParams, KeyHash, Salt};
 use xmmep::session::{Admission, Connecting, Event, LOOKUP_ANSWER_MAX, Serves, Step, Ticket, UserKind};
-use xmmep::types::UserId;
+use xmmep::types::{Status, UserId};
 
 /// What came back: the datagram as anybody on the way sees it, and the frame inside.
 struct Answer {
@@ -128,6 +131,29 @@ fn the_ticket_tells_the_presence_who_comes() {
         assert_eq!((admission.kind, admission.user), (kind, user), "{name}");
         assert_eq!(admission.key_hash == form_hash, hash_is_told, "{name}");
     }
+}
+
+#[test]
+fn whom_the_router_has_just_sent_to_a_presence_is_online_there_without_a_look_into_the_store() {
+    let mut world = World::new(9).with_presence().with_presence();
+    world.member("Ann");
+    let ann = world.placement("Ann").unwrap().user;
+    look_up(&mut world, "Ann").info();
+    // The store would say now that nobody lives anywhere.
+    let placements = world.placements.clone();
+    assert!(world.run(async move { placements.erase(ann).await }).unwrap());
+    let is_online_as = |world: &mut World, home: usize, status: Status| {
+        let link = world.presences[home].link.clone().unwrap().1;
+        let change = StatusChange { user: ann, status };
+        link.notice(&StatusChangedNotifyFwd { changes: List::one(change) }).unwrap();
+        world.settle();
+        world.router.role().online(ann).is_some()
+    };
+    assert!(!is_online_as(&mut world, 1, Status::ONLINE), "she was not sent there");
+    assert!(is_online_as(&mut world, 0, Status::ONLINE));
+    assert!(!is_online_as(&mut world, 0, Status::OFFLINE));
+    world.advance(TICKET_LIFE);
+    assert!(!is_online_as(&mut world, 0, Status::ONLINE), "what a lookup said counts as long as its ticket");
 }
 
 #[test]

@@ -78,6 +78,8 @@ async fn look_up(ctx: Ctx<Router>, req: GetLoginInfoReq) -> Result<Reply, Refusa
         }
     };
     let found = Found::new(placement, &decoy);
+    let lives_at = found.home.filter(|_| found.kind == UserKind::Member);
+    role.admitted.remember(found.user, lives_at, ctx.now().mono.after(TICKET_LIFE));
     ctx.reply(role.admit(found, &decoy, from.ip(), ctx.now().wall.after(TICKET_LIFE)))
 }
 

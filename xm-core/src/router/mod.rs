@@ -11,6 +11,7 @@
 //! Presences register anew on every link, and activations that were under way are taken up again then.
 
 mod activations;
+mod admitted;
 mod decoy;
 mod links;
 mod login;
@@ -36,6 +37,7 @@ use crate::refusal::Refusal;
 use crate::role::{Role, Task};
 
 pub use activations::RESUMED_AT_ONCE_MAX;
+use admitted::Admitted;
 use decoy::Decoys;
 pub use login::TICKET_LIFE;
 pub use presences::PRESENCES_MAX;
@@ -88,6 +90,7 @@ pub struct Router {
     placements: Arc<dyn Placements>,
     presences: Presences,
     statuses: Statuses,
+    admitted: Admitted,
     decoys: Decoys,
     rng: Mutex<Box<dyn CryptoRng + Send>>,
     due: Mutex<Due>,
@@ -109,6 +112,7 @@ impl Router {
             placements,
             presences: Presences::default(),
             statuses: Statuses::default(),
+            admitted: Admitted::new(),
             decoys: Decoys::new(&config.secret),
             rng: Mutex::new(rng),
             due: Mutex::new(Due { tick: Time::ZERO, forget: Time::ZERO }),

@@ -55,7 +55,8 @@ async fn changed(ctx: Ctx<Router>, req: StatusChangedNotifyFwd) -> Result<Reply,
 }
 
 /// Takes a report over, if the user lives at the Presence it comes from: a Presence in wrong hands must not speak for
-/// the users of others. The store is asked once per user and session, not per change.
+/// the users of others. The store is asked once per user and session, not per change, and not at all about somebody whom
+/// the Router itself has just sent there.
 async fn report(ctx: &Ctx<Router>, here: &Here, user: UserId, online: OnlineUser) -> Result<(), Refusal> {
     let role = ctx.role();
     let listed_here = role.statuses.presence(user) == Some(here.presence);
@@ -65,7 +66,10 @@ async fn report(ctx: &Ctx<Router>, here: &Here, user: UserId, online: OnlineUser
         }
         return Ok(());
     }
-    if !listed_here && role.placements.locate(user).await? != Some(here.presence) {
+    let lives_here = listed_here
+        || role.admitted.sent_to(here.presence, user, ctx.now().mono)
+        || role.placements.locate(user).await? == Some(here.presence);
+    if !lives_here {
         tracing::warn!(presence = %here.presence, %user, "a Presence reports a user who does not live there");
         return Err(Refusal::NotPermitted);
     }

@@ -215,6 +215,8 @@ struct Task {
 impl Task {
     async fn run(self, mut waiting: mpsc::Receiver<Box<dyn Change>>) {
         while let Some(first) = self.next(&mut waiting).await {
+            // Whoever else is ready to ask for a change does so now, and shares the commit. It delays nobody who is alone.
+            tokio::task::yield_now().await;
             let mut group = vec![first];
             while group.len() < GROUP_MAX
                 && let Ok(next) = waiting.try_recv()

@@ -122,6 +122,12 @@ impl<'a> Crowd<'a> {
         self.population.id(self.who.number(member))
     }
 
+    /// The member that user is, in a crowd of neighbours.
+    pub(crate) fn member(&self, user: UserId) -> Option<Member> {
+        let number = u32::try_from(user.0.checked_sub(self.population.first_id)?).ok()?;
+        (self.who.step == 1).then(|| number.checked_sub(self.who.first)).flatten()
+    }
+
     /// Begins a member's login.
     pub(crate) fn log_in(&mut self, member: Member) {
         self.members.log_in(member, self.sockets.of(member));

@@ -21,7 +21,7 @@ use xmmep::messages::{DeviceClass, ResultMsg};
 use xmmep::name::UserName;
 use xmmep::result_code::ResultCode;
 use xmmep::session::{Config, Connecting, Event, ServerPublicKey, Session, Step, TICKET_LEN, Ticket};
-use xmmep::types::{DeviceId, MsgId, RosterVersion, Status, Time};
+use xmmep::types::{DeviceId, MsgId, RosterVersion, Status, Time, UserId};
 
 /// What all clients have in common.
 pub(crate) struct Shared {
@@ -44,7 +44,7 @@ pub(crate) enum Happened {
     /// A text that was sent got this far.
     Tick(MsgId, Tick, ResultCode),
     /// A buddy's status.
-    Notified,
+    Notified(UserId),
     /// All that waited has arrived.
     Drained,
     /// The client is out, and why.
@@ -188,7 +188,14 @@ impl User {
                 let Ok(tick) = frame.message::<TxtTickNotify>() else { return };
                 happened(Happened::Tick(tick.id, tick.tick, tick.result));
             }
-            StatusChangedNotifyFwd::CODE | BuddyLoginNotify::CODE => happened(Happened::Notified),
+            StatusChangedNotifyFwd::CODE => {
+                let Ok(notify) = frame.message::<StatusChangedNotifyFwd>() else { return };
+                notify.changes.iter().for_each(|change| happened(Happened::Notified(change.user)));
+            }
+            BuddyLoginNotify::CODE => {
+                let Ok(notify) = frame.message::<BuddyLoginNotify>() else { return };
+                happened(Happened::Notified(notify.buddy.user));
+            }
             OfflineEndNotify::CODE => happened(Happened::Drained),
             LoginRes1::CODE => {
                 if let Stage::LoggingIn(session) = &mut self.stage {

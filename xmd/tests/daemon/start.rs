@@ -63,6 +63,16 @@ fn sigterm_and_sigint_end_it_well_and_soon() {
 }
 
 #[test]
+fn the_allocator_was_told_at_build_time_what_the_workspace_says() {
+    let config = include_str!("../../../.cargo/config.toml");
+    let told = config.lines().find_map(|line| line.strip_prefix("JEMALLOC_SYS_WITH_MALLOC_CONF = ")).unwrap();
+    let output = xmd(&["--version"]).env("_RJEM_MALLOC_CONF", "stats_print:true").output().unwrap();
+    let said = text(&output.stderr);
+    let in_force = said.lines().find(|line| line.contains("config.malloc_conf")).unwrap_or(&said);
+    assert!(in_force.contains(told.trim_matches('"')), "{in_force}");
+}
+
+#[test]
 fn the_server_key_stays_the_same_over_restarts_also_after_a_kill() {
     let place = Place::new("");
     let key = |running: &Running| running.told("Address for clients").rsplit('/').next().unwrap().to_owned();

@@ -102,6 +102,7 @@ impl Frame {
     ///
     /// # Errors
     /// If they are shorter than a header or a reserved flag is set.
+    #[inline]
     pub fn decode(mut bytes: Bytes) -> Result<Self, FrameError> {
         let (header, _) = split(&bytes)?;
         bytes.advance(HEADER_LEN);
@@ -112,6 +113,7 @@ impl Frame {
     ///
     /// # Errors
     /// If the code is not `M`'s, or the body is malformed.
+    #[inline]
     pub fn message<M: Message>(&self) -> Result<M, FrameError> {
         if self.header.code != M::CODE {
             return Err(FrameError::OtherCode { found: self.header.code, wanted: M::CODE });
@@ -124,6 +126,7 @@ impl Frame {
 ///
 /// # Errors
 /// As [`Frame::decode`].
+#[inline]
 pub fn split(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
     let Some((&[c0, c1, flags, s0, s1, s2, s3], body)) = frame.split_first_chunk::<HEADER_LEN>() else {
         return Err(FrameError::Short(frame.len()));

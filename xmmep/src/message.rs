@@ -147,6 +147,7 @@ macro_rules! messages {
                 }
 
                 #[allow(unused_mut, unused_variables)]
+                #[inline]
                 fn decode_body(body: &[u8]) -> Result<Self, $crate::error::DecodeError> {
                     let mut reader = $crate::message::Reader::new(stringify!($name), body);
                     Ok(Self { $( $field: $crate::messages!(@read reader $field $($default)?) ),* })
@@ -293,6 +294,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a field that has to be there.
+    #[inline(always)]
     pub fn required<T: Deserialize<'a>>(&mut self, field: &'static str) -> Result<T, DecodeError> {
         match postcard::take_from_bytes(self.rest) {
             Ok((value, rest)) => {

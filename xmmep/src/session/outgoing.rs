@@ -68,10 +68,14 @@ impl Outgoing {
         }
         self.charged = charged;
         // Behind more than a window it waits for long, however diligently the peer acknowledges.
-        if self.waiting.len() >= usize::from(WINDOW_MAX) {
+        if self.flight.len() + self.waiting.len() >= usize::from(WINDOW_MAX) {
             block::keep(&mut message);
         }
-        self.waiting.push_back(message);
+        if self.waiting.is_empty() && self.flight.len() < usize::from(WINDOW_MAX) && message.len() <= FRAGMENT_MAX {
+            self.add(message, FIRST | LAST);
+        } else {
+            self.waiting.push_back(message);
+        }
         Ok(())
     }
 
@@ -142,6 +146,11 @@ impl Outgoing {
             flags |= LAST;
             self.cut = false;
         }
+        self.add(bytes, flags);
+    }
+
+    /// Adds a fragment to those that may be sent.
+    fn add(&mut self, bytes: Bytes, flags: u8) {
         let (sent_at, state) = (Time::ZERO, State::Due);
         self.flight.push_back(Fragment { bytes, sent_at, order: 0, flags, state, tries: 0, later: 0 });
         self.due += 1;
@@ -225,6 +234,10 @@ impl Outgoing {
             self.flight.pop_front();
             pace.base = pace.base.wrapping_add(1);
         }
+        if self.flight.is_empty() {
+            // The next one starts at the front again, which is still in the processor's cache.
+            self.flight.clear();
+        }
     }
 
     /// Nothing came back in time: all that is under way goes again. Says whether the peer counts as gone.
@@ -236,7 +249,7 @@ impl Outgoing {
 
     /// The peer may be slow, or gone: what is here stays for a while.
     fn settle_down(&mut self) {
-        let first_try = self.flight.iter_mut().filter(|fragment| fragment.tries == 1);
+        let first_try = self.flight.iter_mut().filter(|fragment| fragment.tries <= 1);
         first_try.for_each(|fragment| block::keep(&mut fragment.bytes));
         self.waiting.iter_mut().take(WINDOW_MAX.into()).for_each(block::keep);
     }

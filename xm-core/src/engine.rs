@@ -312,7 +312,7 @@ impl<R: Role> Engine<R> {
             UserId(0) => Origin::Stranger(Stranger {
                 from: entry.session.peer(),
                 session: Some(session),
-                admission: entry.admission.as_deref().cloned(),
+                admission: entry.admission().cloned(),
             }),
             user => Origin::Client { user, session },
         };

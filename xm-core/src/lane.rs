@@ -1,14 +1,14 @@
 //! The sessions of one lane: found by receiver index, timed, and emptied into datagrams. What is in the messages is
 //! nobody's business here.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
 use xmmep::session::{Admission, CloseReason, DATAGRAM_MAX, Session};
 use xmmep::types::{Time, UserId};
 
+use crate::deadlines::{Deadlines, Registered};
 use crate::engine::Datagram;
 use crate::limits::{LINGER, LOGIN_TIMEOUT, SESSIONS_PER_LANE_MAX, STRANGERS_MAX};
 use crate::outbox::{LaneId, SessionRef};
@@ -28,8 +28,7 @@ pub(crate) struct Lane {
     strangers: usize,
     /// Sessions with something to send or a new deadline; each once.
     touched: Vec<u32>,
-    /// One entry per session and registered deadline; stale ones are skipped when their time comes.
-    deadlines: BinaryHeap<Reverse<(Time, u32)>>,
+    deadlines: Deadlines,
     buffer: Vec<u8>,
     /// Datagrams are parts of this, so that their memory is used again once they are sent.
     block: BytesMut,
@@ -41,26 +40,45 @@ pub(crate) struct Entry {
     serial: u64,
     /// Whose it is; 0 before login.
     pub(crate) user: UserId,
-    pub(crate) admission: Option<Box<Admission>>,
+    /// `None` for those who have logged in and stay.
+    passing: Option<Box<Passing>>,
     /// Messages that wait for the handler of an earlier one; `None` while no handler waits.
     #[expect(clippy::box_collection, reason = "8 bytes in each session instead of 32, for what few ever have")]
     pub(crate) waiting: Option<Box<VecDeque<Bytes>>>,
-    /// When a session without a login, or one that is being closed, ends.
-    ends_at: Option<Time>,
+    registered: Registered,
+    touched: bool,
+}
+
+/// What is to be known of a session without a login, or of one that is being closed.
+struct Passing {
+    admission: Option<Admission>,
+    /// When it ends, whatever happens.
+    ends_at: Time,
     /// Why it closes, once everything sent before was acknowledged.
     closing: Option<CloseReason>,
-    registered: Option<Time>,
-    touched: bool,
 }
 
 impl Entry {
     /// Whether the role still hears this session.
     pub(crate) fn is_open(&self) -> bool {
-        self.closing.is_none() && !self.session.is_over()
+        self.closing().is_none() && !self.session.is_over()
+    }
+
+    /// What the Router said of whoever has not logged in yet.
+    pub(crate) fn admission(&self) -> Option<&Admission> {
+        self.passing.as_ref()?.admission.as_ref()
+    }
+
+    fn closing(&self) -> Option<CloseReason> {
+        self.passing.as_ref()?.closing
+    }
+
+    fn ends_at(&self) -> Option<Time> {
+        self.passing.as_ref().map(|passing| passing.ends_at)
     }
 
     fn deadline(&self) -> Option<Time> {
-        match (self.session.deadline(), self.ends_at) {
+        match (self.session.deadline(), self.ends_at()) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
@@ -81,7 +99,7 @@ impl Lane {
             serial: 0,
             strangers: 0,
             touched: Vec::new(),
-            deadlines: BinaryHeap::new(),
+            deadlines: Deadlines::new(),
             buffer: Vec::with_capacity(DATAGRAM_MAX),
             block: BytesMut::new(),
         }
@@ -107,11 +125,9 @@ impl Lane {
             session,
             serial: self.serial,
             user: UserId(0),
-            admission: admission.map(Box::new),
+            passing: Some(Box::new(Passing { admission, ends_at: now.after(LOGIN_TIMEOUT), closing: None })),
             waiting: None,
-            ends_at: Some(now.after(LOGIN_TIMEOUT)),
-            closing: None,
-            registered: None,
+            registered: Registered::default(),
             touched: false,
         }));
         debug_assert_eq!(slot, slot_of(index), "the index given to the client names the slot");
@@ -149,8 +165,7 @@ impl Lane {
         let Some(entry) = self.resolve(session) else { return false };
         let was_stranger = std::mem::replace(&mut entry.user, user) == UserId(0);
         entry.session.promote();
-        entry.admission = None;
-        entry.ends_at = None;
+        entry.passing.take_if(|passing| passing.closing.is_none());
         self.strangers -= usize::from(was_stranger);
         self.touch(session.index);
         true
@@ -160,9 +175,9 @@ impl Lane {
     /// [`LINGER`] has passed.
     pub(crate) fn close(&mut self, now: Time, session: SessionRef, reason: CloseReason) {
         let Some(entry) = self.resolve(session) else { return };
-        entry.closing.get_or_insert(reason);
         entry.waiting = None;
-        entry.ends_at = Some(now.after(LINGER));
+        let closing = Some(entry.closing().unwrap_or(reason));
+        entry.passing = Some(Box::new(Passing { admission: None, ends_at: now.after(LINGER), closing }));
         self.touch(session.index);
     }
 
@@ -172,41 +187,40 @@ impl Lane {
         let entry = self.sessions.try_remove(slot_of(index))?;
         self.strangers -= usize::from(entry.user == UserId(0));
         // The role closed it and knows; or nobody had logged in.
-        (entry.closing.is_none() && entry.user != UserId(0)).then_some(Gone { session, user: entry.user })
+        (entry.closing().is_none() && entry.user != UserId(0)).then_some(Gone { session, user: entry.user })
     }
 
     /// When [`on_deadline`](Self::on_deadline) has something to do.
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.deadlines.peek().map(|Reverse((time, _))| *time)
+        self.deadlines.next()
     }
 
     /// Does what is due; `gone` gets the users whose session ended.
     pub(crate) fn on_deadline(&mut self, now: Time, gone: &mut Vec<Gone>) {
-        while let Some(Reverse((time, index))) =
-            self.deadlines.peek().copied().filter(|Reverse((time, _))| *time <= now)
-        {
-            self.deadlines.pop();
-            let Some(entry) = self.sessions.get_mut(slot_of(index)).filter(|entry| entry.registered == Some(time))
-            else {
+        while let Some(due) = self.deadlines.pop(now) {
+            let index = due.index;
+            let Some(entry) = self.sessions.get_mut(slot_of(index)) else { continue };
+            if !entry.registered.take(due) {
                 continue;
-            };
-            entry.registered = None;
+            }
+            if let Some(later) = entry.deadline().filter(|deadline| *deadline > now) {
+                self.deadlines.register(index, &mut entry.registered, later);
+                continue;
+            }
             let ended = entry.session.on_deadline(now).is_some();
-            let closing_late = entry.ends_at.is_some_and(|ends_at| ends_at <= now);
+            let closing_late = entry.ends_at().is_some_and(|ends_at| ends_at <= now);
             if ended {
                 gone.extend(self.remove(index));
                 continue;
             }
             if closing_late {
-                entry.session.close(entry.closing.unwrap_or(CloseReason::NOT_LOGGED_IN));
+                entry.session.close(entry.closing().unwrap_or(CloseReason::NOT_LOGGED_IN));
             }
             self.touch(index);
         }
-        if self.deadlines.capacity() > 4 * self.deadlines.len() + SPARE_MAX {
-            self.deadlines.shrink_to_fit();
-            if self.sessions.capacity() > 4 * self.sessions.len() + SPARE_MAX {
-                self.sessions.shrink_to_fit();
-            }
+        self.deadlines.shrink();
+        if self.sessions.capacity() > 4 * self.sessions.len() + SPARE_MAX {
+            self.sessions.shrink_to_fit();
         }
     }
 
@@ -217,7 +231,7 @@ impl Lane {
         for index in touched.drain(..) {
             let Some(entry) = self.sessions.get_mut(slot_of(index)) else { continue };
             entry.touched = false;
-            if let Some(reason) = entry.closing
+            if let Some(reason) = entry.closing()
                 && entry.session.unacknowledged() == 0
             {
                 entry.session.close(reason);
@@ -231,11 +245,8 @@ impl Lane {
             }
             match entry.deadline() {
                 _ if entry.session.is_over() && entry.session.deadline().is_none() => gone.extend(self.remove(index)),
-                Some(deadline) if entry.registered.is_none_or(|registered| deadline < registered) => {
-                    entry.registered = Some(deadline);
-                    self.deadlines.push(Reverse((deadline, index)));
-                }
-                _ => {}
+                Some(deadline) => self.deadlines.register(index, &mut entry.registered, deadline),
+                None => {}
             }
         }
         self.touched = touched;

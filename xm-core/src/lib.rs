@@ -9,6 +9,7 @@
 //! | `testing` (feature) | a simulated world: servers, clients, network and disks in virtual time |
 
 pub mod ctx;
+mod deadlines;
 pub mod engine;
 pub mod handlers;
 mod lane;

@@ -1,77 +1,94 @@
 //! Reading a whole roster, in one statement: what a login costs is mostly statements, each of which goes to the thread of a
 //! connection and back. And one statement sees one moment, so that the lists fit each other without a transaction.
 
-use sea_orm::sea_query::{Expr, ExprTrait, SelectStatement, UnionType};
-use sea_orm::{ConnectionTrait, EntityTrait, QuerySelect, QueryTrait};
-use xmmep::types::UserId;
+use std::sync::OnceLock;
 
-use super::contacts::{PENDING, entry, state};
+use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, SelectStatement, UnionType};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, StatementBuilder};
+use xmmep::types::{GroupId, UserId};
+
+use super::contacts::{PENDING, state};
 use super::contacts_groups as groups;
-use super::decode::{corrupt, person, signed, text, user, wall};
+use super::decode::{corrupt, number, person, signed, text, user, wall};
 use super::entity::{block, relation, roster, roster_group};
 use crate::error::StoreError;
 use crate::records::{BuddyEntry, BuddyRequest, Group, Person, Roster, Watcher};
 
-/// What a row is; all have the columns of the widest.
-const RELATION: i16 = 0;
-const BLOCK: i16 = 1;
-const VERSION: i16 = 2;
-const GROUP: i16 = 3;
+/// What a row is. Each has the columns of [`Row`], of which most are null in most rows: whatever is read is copied several
+/// times on its way here.
+const GROUP: i32 = 0;
+const BUDDY: i32 = 1;
+const WATCHER: i32 = 2;
+const REQUEST: i32 = 3;
+const BLOCKED: i32 = 4;
+const BLOCKED_BY: i32 = 5;
+const VERSION: i32 = 6;
 
-/// What, owner, other, their names, group, display name, state, time, greeting; the name of a group.
-type Row = (i16, i64, i64, String, String, i64, String, i16, i64, String, Vec<u8>);
+/// What, id, name, number, text, state, time, greeting; the name of a group.
+type Row =
+    (i32, i64, Option<String>, Option<i64>, Option<String>, Option<i16>, Option<i64>, Option<String>, Option<Vec<u8>>);
 
 pub(super) async fn load(db: &impl ConnectionTrait, who: UserId) -> Result<Roster, StoreError> {
-    let me = signed(who.0);
-    let mut all = relation::Entity::find().select_only();
-    *QueryTrait::query(&mut all) = relations(relation::Column::Owner, me);
-    let others = [
-        relations(relation::Column::Buddy, me),
-        blocks(block::Column::Owner, me),
-        blocks(block::Column::Other, me),
-        version(me),
-        groups_of(me),
-    ];
-    QueryTrait::query(&mut all).unions(others.map(|part| (UnionType::All, part)));
-    let rows: Vec<Row> = all.into_tuple().all(db).await?;
+    let rows = db.query_all_raw(statement(db.get_database_backend(), signed(who.0))).await?;
     let mut read = Lists::default();
-    rows.into_iter().try_for_each(|row| read.take(me, row))?;
+    rows.iter().try_for_each(|row| read.take(row.try_get_many_by_index()?))?;
     read.finish()
 }
 
-fn relations(end: relation::Column, me: i64) -> SelectStatement {
-    use relation::Column::{AskedAt, Buddy, BuddyName, DisplayName, Greeting, GroupId, Owner, OwnerName, State};
-    let columns = [Owner, Buddy, OwnerName, BuddyName, GroupId, DisplayName, State, AskedAt, Greeting];
-    let mut part = SelectStatement::new();
-    part.expr(Expr::value(RELATION)).columns(columns).expr(Expr::value(Vec::<u8>::new()));
-    part.from(relation::Entity).and_where(Expr::col(end).eq(me)).take()
+/// The statement that reads the roster of `me`. Its text is put together once.
+fn statement(backend: DbBackend, me: i64) -> Statement {
+    static SQLITE: OnceLock<(String, usize)> = OnceLock::new();
+    static MYSQL: OnceLock<(String, usize)> = OnceLock::new();
+    static POSTGRES: OnceLock<(String, usize)> = OnceLock::new();
+    let built = match backend {
+        DbBackend::MySql => &MYSQL,
+        DbBackend::Postgres => &POSTGRES,
+        _ => &SQLITE,
+    };
+    let (text, places) = built.get_or_init(|| {
+        let Statement { sql, values, .. } = StatementBuilder::build(&parts(me), &backend);
+        (sql, values.map_or(0, |values| values.0.len()))
+    });
+    Statement::from_sql_and_values(backend, text, std::iter::repeat_n(me.into(), *places))
 }
 
-fn blocks(end: block::Column, me: i64) -> SelectStatement {
-    use block::Column::{At, Other, OtherName, Owner};
-    let mut part = SelectStatement::new();
-    part.expr(Expr::value(BLOCK)).columns([Owner, Other]).expr(Expr::value("")).column(OtherName);
-    part.expr(Expr::value(0_i64)).expr(Expr::value("")).expr(Expr::value(0_i16)).column(At);
-    part.expr(Expr::value("")).expr(Expr::value(Vec::<u8>::new()));
-    part.from(block::Entity).and_where(Expr::col(end).eq(me)).take()
+/// All parts. The only value in them is `me`. The first two have a value in each column: PostgreSQL takes their types.
+fn parts(me: i64) -> SelectStatement {
+    let mut all = part(GROUP, roster_group::Column::GroupId, [(8, roster_group::Column::Name)]);
+    all.from(roster_group::Entity).and_where(Expr::col(roster_group::Column::Owner).eq(me));
+    use relation::Column as Relation;
+    let texts = [(2, Relation::BuddyName), (3, Relation::GroupId), (4, Relation::DisplayName), (5, Relation::State)];
+    let mut buddies =
+        part(BUDDY, Relation::Buddy, texts.into_iter().chain([(6, Relation::AskedAt), (7, Relation::Greeting)]));
+    buddies.from(relation::Entity).and_where(Expr::col(Relation::Owner).eq(me));
+    let mut watchers = part(WATCHER, Relation::Owner, [(2, Relation::OwnerName), (5, Relation::State)]);
+    watchers.from(relation::Entity).and_where(Expr::col(Relation::Buddy).eq(me));
+    let mut requests =
+        part(REQUEST, Relation::Owner, [(2, Relation::OwnerName), (6, Relation::AskedAt), (7, Relation::Greeting)]);
+    requests.from(relation::Entity).and_where(Expr::col(Relation::Buddy).eq(me));
+    requests.and_where(Expr::col(Relation::State).eq(Expr::cust(PENDING.to_string())));
+    use block::Column as Block;
+    let mut blocked = part(BLOCKED, Block::Other, [(2, Block::OtherName)]);
+    blocked.from(block::Entity).and_where(Expr::col(Block::Owner).eq(me));
+    let mut blocked_by = part(BLOCKED_BY, Block::Owner, []);
+    blocked_by.from(block::Entity).and_where(Expr::col(Block::Other).eq(me));
+    let mut version = part(VERSION, roster::Column::Changes, []);
+    version.from(roster::Entity).and_where(Expr::col(roster::Column::Owner).eq(me));
+    let others = [buddies, watchers, requests, blocked, blocked_by, version];
+    all.unions(others.map(|part| (UnionType::All, part))).take()
 }
 
-fn version(me: i64) -> SelectStatement {
-    use roster::Column::{Changes, Owner};
+/// The columns of a part: what it is, an id, and those given at their places; the others are null.
+fn part<C: IntoColumnRef + Copy>(what: i32, id: C, given: impl IntoIterator<Item = (usize, C)>) -> SelectStatement {
+    let mut columns: [Option<C>; 9] = [None; 9];
+    columns[1] = Some(id);
+    given.into_iter().for_each(|(place, column)| columns[place] = Some(column));
     let mut part = SelectStatement::new();
-    part.expr(Expr::value(VERSION)).columns([Owner, Changes]);
-    part.exprs(["", ""].map(Expr::value)).expr(Expr::value(0_i64)).expr(Expr::value(""));
-    part.expr(Expr::value(0_i16)).expr(Expr::value(0_i64)).expr(Expr::value("")).expr(Expr::value(Vec::<u8>::new()));
-    part.from(roster::Entity).and_where(Expr::col(Owner).eq(me)).take()
-}
-
-fn groups_of(me: i64) -> SelectStatement {
-    use roster_group::Column::{GroupId, Name, Owner};
-    let mut part = SelectStatement::new();
-    part.expr(Expr::value(GROUP)).columns([Owner, GroupId]);
-    part.exprs(["", ""].map(Expr::value)).expr(Expr::value(0_i64)).expr(Expr::value(""));
-    part.expr(Expr::value(0_i16)).expr(Expr::value(0_i64)).expr(Expr::value("")).column(Name);
-    part.from(roster_group::Entity).and_where(Expr::col(Owner).eq(me)).take()
+    part.expr(Expr::cust(what.to_string()));
+    for column in columns.into_iter().skip(1) {
+        part.expr(column.map_or_else(|| Expr::cust("NULL"), Expr::col));
+    }
+    part.take()
 }
 
 /// The lists, as far as they were read.
@@ -87,35 +104,29 @@ struct Lists {
 }
 
 impl Lists {
-    fn take(&mut self, me: i64, row: Row) -> Result<(), StoreError> {
-        let (what, owner, other, owner_name, other_name, group_id, display_name, said, at, greeting, group_name) = row;
+    fn take(&mut self, row: Row) -> Result<(), StoreError> {
+        let (what, id, name, counted, said, stands, at, greeting, group_name) = row;
+        let missing = || corrupt(format_args!("a null in part {what} of a roster"));
+        let named = |name: Option<String>| person(id, &name.ok_or_else(missing)?);
         match what {
-            RELATION if owner == me => self.buddies.push(entry(&relation::Model {
-                owner,
-                buddy: other,
-                owner_name,
-                buddy_name: other_name,
-                group_id,
-                display_name,
-                state: said,
-                asked_at: at,
-                greeting,
-            })?),
-            RELATION => {
-                let who = person(owner, &owner_name)?;
-                if said == PENDING {
-                    self.requests.push(BuddyRequest {
-                        from: who.clone(),
-                        greeting: text(&greeting)?,
-                        asked_at: wall(at)?,
-                    });
-                }
-                self.watchers.push(Watcher { who, state: state(said)? });
-            }
-            BLOCK if owner == me => self.blocked.push(person(other, &other_name)?),
-            BLOCK => self.blocked_by.push(user(owner)),
-            VERSION => self.changes = other,
-            GROUP => self.groups.push(groups::group(other, &group_name)?),
+            GROUP => self.groups.push(groups::group(id, &group_name.ok_or_else(missing)?)?),
+            BUDDY => self.buddies.push(BuddyEntry {
+                buddy: named(name)?,
+                group: GroupId(number(counted.ok_or_else(missing)?, "a group id")?),
+                display_name: text(&said.ok_or_else(missing)?)?,
+                state: state(stands.ok_or_else(missing)?)?,
+                asked_at: wall(at.ok_or_else(missing)?)?,
+                greeting: text(&greeting.ok_or_else(missing)?)?,
+            }),
+            WATCHER => self.watchers.push(Watcher { who: named(name)?, state: state(stands.ok_or_else(missing)?)? }),
+            REQUEST => self.requests.push(BuddyRequest {
+                from: named(name)?,
+                greeting: text(&greeting.ok_or_else(missing)?)?,
+                asked_at: wall(at.ok_or_else(missing)?)?,
+            }),
+            BLOCKED => self.blocked.push(named(name)?),
+            BLOCKED_BY => self.blocked_by.push(user(id)),
+            VERSION => self.changes = id,
             other => return Err(corrupt(format_args!("a part {other} of a roster"))),
         }
         Ok(())

@@ -2,15 +2,17 @@
 
 use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel};
+use sea_orm::{QueryFilter, QuerySelect, QueryTrait};
 use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
 use super::SqlPresence;
 use super::decode::{email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::account::{Column, Entity, Model};
+use super::prepared::Prepared;
 use super::search_index;
-use super::unique::Unique;
+use super::unique::{Unique, by_key};
 use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory, ProfileChanges};
 use crate::error::StoreError;
 use crate::records::{Account, Findable, NewAccount};
@@ -95,16 +97,22 @@ async fn update_profile(
 }
 
 async fn logged_in(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
-    let before = Entity::find_by_id(signed(who.0)).select_only().columns([Column::LastLogin, Column::FailedAttempts]);
-    let before: Vec<(Option<i64>, i64)> = before.into_tuple().all(txn).await?;
-    let Some((last_login, failed_attempts)) = before.into_iter().next() else { return Ok(None) };
-    Entity::update_many()
-        .col_expr(Column::LastLogin, Expr::value(millis(at)))
-        .col_expr(Column::FailedAttempts, Expr::value(0_i64))
-        .col_expr(Column::LastFailed, Expr::value(Option::<i64>::None))
-        .filter(Column::User.eq(signed(who.0)))
-        .exec(txn)
-        .await?;
+    static BEFORE: Prepared = Prepared::new();
+    static NOTE: Prepared = Prepared::new();
+    let (who, at, backend) = (signed(who.0), millis(at), txn.get_database_backend());
+    let before = BEFORE.with(backend, vec![who.into()], || {
+        Entity::find_by_id(who).select_only().columns([Column::LastLogin, Column::FailedAttempts]).into_query()
+    });
+    let before = txn.query_all_raw(before).await?;
+    let Some(before) = before.first() else { return Ok(None) };
+    let (last_login, failed_attempts): (Option<i64>, i64) = before.try_get_many_by_index()?;
+    let note = NOTE.with(backend, vec![at.into(), who.into()], || {
+        let note = Entity::update_many().col_expr(Column::LastLogin, Expr::value(at)).filter(Column::User.eq(who));
+        note.col_expr(Column::FailedAttempts, Expr::cust("0"))
+            .col_expr(Column::LastFailed, Expr::cust("NULL"))
+            .into_query()
+    });
+    txn.execute_raw(note).await?;
     let last_login = last_login.map(wall).transpose()?;
     Ok(Some(LoginHistory { last_login, failed_attempts: number(failed_attempts, "failed attempts")? }))
 }
@@ -133,8 +141,10 @@ impl Accounts for SqlPresence {
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
-        let found = Entity::find().filter(Column::NameFolded.eq(name.folded().into_bytes()));
-        found.unique(&self.database.reader().await?).await?.as_ref().map(account).transpose()
+        static BY_NAME: Prepared = Prepared::new();
+        let (db, folded) = (&self.database.reader().await?, name.folded().into_bytes());
+        let query = |folded| Entity::find().filter(Column::NameFolded.eq(folded));
+        by_key(db, &BY_NAME, folded.into(), query).await?.as_ref().map(account).transpose()
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {

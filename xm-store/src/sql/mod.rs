@@ -53,6 +53,7 @@ mod offline;
 mod panics;
 mod pass_over;
 mod placements;
+mod prepared;
 mod roster;
 mod search;
 mod search_index;

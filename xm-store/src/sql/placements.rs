@@ -12,7 +12,8 @@ use super::SqlPlacements;
 use super::decode::{bytes, corrupt, email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::placement::{ActiveModel, Column, Entity, Model};
 use super::entity::request;
-use super::unique::Unique;
+use super::prepared::Prepared;
+use super::unique::{Unique, by_key};
 use crate::error::StoreError;
 use crate::placements::{Activation, Placements, Registration, Renewal};
 use crate::records::{Form, NewPlacement, Placement, PlacementState, REGISTRATION_KEPT};
@@ -265,7 +266,10 @@ impl Placements for SqlPlacements {
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Placement>, StoreError> {
-        self.one(Column::NameFolded.eq(name.folded().into_bytes())).await
+        static BY_NAME: Prepared = Prepared::new();
+        let (db, folded) = (&self.0.reader().await?, name.folded().into_bytes());
+        let query = |folded| Entity::find().filter(Column::NameFolded.eq(folded));
+        by_key(db, &BY_NAME, folded.into(), query).await?.as_ref().map(placement).transpose()
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Placement>, StoreError> {

@@ -1,16 +1,15 @@
 //! Reading a whole roster, in one statement: what a login costs is mostly statements, each of which goes to the thread of a
 //! connection and back. And one statement sees one moment, so that the lists fit each other without a transaction.
 
-use std::sync::OnceLock;
-
+use sea_orm::ConnectionTrait;
 use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, SelectStatement, UnionType};
-use sea_orm::{ConnectionTrait, DbBackend, Statement, StatementBuilder};
 use xmmep::types::{GroupId, UserId};
 
 use super::contacts::{PENDING, state};
 use super::contacts_groups as groups;
 use super::decode::{corrupt, number, person, signed, text, user, wall};
 use super::entity::{block, relation, roster, roster_group};
+use super::prepared::Prepared;
 use crate::error::StoreError;
 use crate::records::{BuddyEntry, BuddyRequest, Group, Person, Roster, Watcher};
 
@@ -24,32 +23,21 @@ const BLOCKED: i32 = 4;
 const BLOCKED_BY: i32 = 5;
 const VERSION: i32 = 6;
 
+/// Parts of the statement, each with one value.
+const PARTS: usize = 7;
+
 /// What, id, name, number, text, state, time, greeting; the name of a group.
 type Row =
     (i32, i64, Option<String>, Option<i64>, Option<String>, Option<i16>, Option<i64>, Option<String>, Option<Vec<u8>>);
 
 pub(super) async fn load(db: &impl ConnectionTrait, who: UserId) -> Result<Roster, StoreError> {
-    let rows = db.query_all_raw(statement(db.get_database_backend(), signed(who.0))).await?;
+    static LOAD: Prepared = Prepared::new();
+    let me = signed(who.0);
+    let all = LOAD.with(db.get_database_backend(), vec![me.into(); PARTS], || parts(me));
+    let rows = db.query_all_raw(all).await?;
     let mut read = Lists::default();
     rows.iter().try_for_each(|row| read.take(row.try_get_many_by_index()?))?;
     read.finish()
-}
-
-/// The statement that reads the roster of `me`. Its text is put together once.
-fn statement(backend: DbBackend, me: i64) -> Statement {
-    static SQLITE: OnceLock<(String, usize)> = OnceLock::new();
-    static MYSQL: OnceLock<(String, usize)> = OnceLock::new();
-    static POSTGRES: OnceLock<(String, usize)> = OnceLock::new();
-    let built = match backend {
-        DbBackend::MySql => &MYSQL,
-        DbBackend::Postgres => &POSTGRES,
-        _ => &SQLITE,
-    };
-    let (text, places) = built.get_or_init(|| {
-        let Statement { sql, values, .. } = StatementBuilder::build(&parts(me), &backend);
-        (sql, values.map_or(0, |values| values.0.len()))
-    });
-    Statement::from_sql_and_values(backend, text, std::iter::repeat_n(me.into(), *places))
 }
 
 /// All parts. The only value in them is `me`. The first two have a value in each column: PostgreSQL takes their types.

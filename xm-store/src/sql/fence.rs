@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sea_orm::sea_query::{Expr, ExprTrait};
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryTrait};
 
 use super::decode::corrupt;
 use super::entity::owner::{Column, Entity, Model};
+use super::prepared::Prepared;
 use super::unique::Unique;
 use crate::error::StoreError;
 
@@ -99,12 +100,15 @@ impl Fence {
 
     /// One commit more, if the database is as we left it. In one statement, so that no change costs more than one.
     async fn count(&self, txn: &DatabaseTransaction) -> Result<bool, StoreError> {
-        let counted = Entity::update_many()
-            .col_expr(Column::Changes, Expr::col(Column::Changes).add(1))
-            .filter(Column::Id.eq(ROW))
-            .filter(Column::Epoch.eq(self.epoch.load(Ordering::Acquire)))
-            .filter(Column::Changes.gte(self.changes.load(Ordering::Acquire)));
-        Ok(counted.exec(txn).await?.rows_affected > 0)
+        static COUNT: Prepared = Prepared::new();
+        let (epoch, changes) = (self.epoch.load(Ordering::Acquire), self.changes.load(Ordering::Acquire));
+        let values = vec![1.into(), ROW.into(), epoch.into(), changes.into()];
+        let counted = COUNT.with(txn.get_database_backend(), values, || {
+            let one_more = Expr::col(Column::Changes).add(1);
+            let counted = Entity::update_many().col_expr(Column::Changes, one_more).filter(Column::Id.eq(ROW));
+            counted.filter(Column::Epoch.eq(epoch)).filter(Column::Changes.gte(changes)).into_query()
+        });
+        Ok(txn.execute_raw(counted).await?.rows_affected() > 0)
     }
 
     /// The transaction that [`enter`](Self::enter) began was committed. The one writer of a store calls it.

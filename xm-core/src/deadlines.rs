@@ -110,11 +110,14 @@ impl Deadlines {
 
     /// Somebody who may be due: see [`Registered::take`].
     pub(crate) fn pop(&mut self, now: Time) -> Option<Due> {
-        self.begun = self.begun.max(slot_of(now));
-        while self.opened.1.is_empty()
-            && let Some(Reverse(slot)) = self.taken.peek().copied().filter(|slot| slot.0 <= self.begun)
-        {
+        while self.opened.1.is_empty() {
+            let Some(slot) = self.taken.peek().map(|taken| taken.0).filter(|slot| *slot <= slot_of(now)) else {
+                self.begun = self.begun.max(slot_of(now));
+                break;
+            };
             self.taken.pop();
+            // However late it is, slots begin one after the other: the ring has no room for more than are ahead of this one.
+            self.begun = slot;
             let next = take(&mut self.far[place(slot)]);
             let mut used = std::mem::replace(&mut self.opened, (slot, next)).1;
             // Its memory serves again, unless it was that of a crowd which has gone.
@@ -181,23 +184,28 @@ mod tests {
             let mut called = Vec::new();
             while let Some(next) = self.deadlines.next().filter(|next| *next <= until) {
                 self.now = self.now.max(next);
-                while let Some(due) = self.deadlines.pop(self.now) {
-                    let (registered, deadline) = &mut self.sessions[due.index as usize];
-                    if !registered.take(due) {
-                        continue;
-                    }
-                    match *deadline {
-                        Some(at) if at <= self.now => {
-                            called.push((self.now, due.index));
-                            *deadline = None;
-                        }
-                        Some(at) => self.deadlines.register(due.index, registered, at),
-                        None => {}
-                    }
-                }
+                self.call(&mut called);
             }
             self.now = until;
             called
+        }
+
+        /// Calls everybody whose time has come, however long ago.
+        fn call(&mut self, called: &mut Vec<(Time, u32)>) {
+            while let Some(due) = self.deadlines.pop(self.now) {
+                let (registered, deadline) = &mut self.sessions[due.index as usize];
+                if !registered.take(due) {
+                    continue;
+                }
+                match *deadline {
+                    Some(at) if at <= self.now => {
+                        called.push((self.now, due.index));
+                        *deadline = None;
+                    }
+                    Some(at) => self.deadlines.register(due.index, registered, at),
+                    None => {}
+                }
+            }
         }
     }
 
@@ -251,6 +259,28 @@ mod tests {
         world.set(1, 3 * SECOND);
         let called = world.run(Time::from_micros(u64::MAX));
         assert_eq!(called.iter().map(|(_, index)| *index).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn after_a_pause_of_any_length_everybody_whose_deadline_has_passed_is_called_and_nobody_is_forgotten() {
+        for seed in 0..500 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let mut world = World::new(8);
+            for step in 0..100 {
+                (0..8).for_each(|index| {
+                    if world.sessions[index].1.is_none() || rng.random_ratio(1, 3) {
+                        world.set(index, rng.random_range(0..60 * SECOND));
+                    }
+                });
+                world.now = Time::from_micros(world.now.as_micros() + rng.random_range(0..50 * SECOND));
+                let mut called = Vec::new();
+                world.call(&mut called);
+                let late = world.sessions.iter().filter(|(_, of)| of.is_some_and(|at| at <= world.now)).count();
+                assert_eq!(late, 0, "seed {seed}, step {step}");
+            }
+            let left = world.sessions.iter().filter(|(_, of)| of.is_some()).count();
+            assert_eq!(world.run(Time::from_micros(world.now.as_micros() + 60 * SECOND)).len(), left, "seed {seed}");
+        }
     }
 
     #[test]

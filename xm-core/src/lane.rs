@@ -204,7 +204,7 @@ impl Lane {
                 continue;
             }
             if let Some(later) = entry.deadline().filter(|deadline| *deadline > now) {
-                self.deadlines.register(index, &mut entry.registered, later);
+                self.deadlines.register(now, index, &mut entry.registered, later);
                 continue;
             }
             let ended = entry.session.on_deadline(now).is_some();
@@ -245,7 +245,7 @@ impl Lane {
             }
             match entry.deadline() {
                 _ if entry.session.is_over() && entry.session.deadline().is_none() => gone.extend(self.remove(index)),
-                Some(deadline) => self.deadlines.register(index, &mut entry.registered, deadline),
+                Some(deadline) => self.deadlines.register(now, index, &mut entry.registered, deadline),
                 None => {}
             }
         }

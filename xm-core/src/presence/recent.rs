@@ -10,6 +10,7 @@ use xmmep::types::UserId;
 
 /// Messages remembered per shard: 64 shards × 1,024 × 46 B ≈ 3 MiB in all.
 const REMEMBERED_MAX: usize = 1_024;
+const _: () = assert!(REMEMBERED_MAX < u16::MAX as usize, "places are 16 bits");
 
 /// How a message ended.
 struct Ending {

@@ -26,7 +26,7 @@ const VERSION: i32 = 6;
 /// Parts of the statement, each with one value.
 const PARTS: usize = 7;
 
-/// What, id, name, number, text, state, time, greeting; the name of a group.
+/// What, id, name, group, display name, state, time, greeting; the name of a group.
 type Row =
     (i32, i64, Option<String>, Option<i64>, Option<String>, Option<i16>, Option<i64>, Option<String>, Option<Vec<u8>>);
 
@@ -40,14 +40,14 @@ pub(super) async fn load(db: &impl ConnectionTrait, who: UserId) -> Result<Roste
     read.finish()
 }
 
-/// All parts. The only value in them is `me`. The first two have a value in each column: PostgreSQL takes their types.
+/// All parts. The only value in them is `me`. Between them the first two have a value in each column: PostgreSQL takes their types.
 fn parts(me: i64) -> SelectStatement {
     let mut all = part(GROUP, roster_group::Column::GroupId, [(8, roster_group::Column::Name)]);
     all.from(roster_group::Entity).and_where(Expr::col(roster_group::Column::Owner).eq(me));
     use relation::Column as Relation;
-    let texts = [(2, Relation::BuddyName), (3, Relation::GroupId), (4, Relation::DisplayName), (5, Relation::State)];
+    let told = [(2, Relation::BuddyName), (3, Relation::GroupId), (4, Relation::DisplayName), (5, Relation::State)];
     let mut buddies =
-        part(BUDDY, Relation::Buddy, texts.into_iter().chain([(6, Relation::AskedAt), (7, Relation::Greeting)]));
+        part(BUDDY, Relation::Buddy, told.into_iter().chain([(6, Relation::AskedAt), (7, Relation::Greeting)]));
     buddies.from(relation::Entity).and_where(Expr::col(Relation::Owner).eq(me));
     let mut watchers = part(WATCHER, Relation::Owner, [(2, Relation::OwnerName), (5, Relation::State)]);
     watchers.from(relation::Entity).and_where(Expr::col(Relation::Buddy).eq(me));
@@ -93,15 +93,15 @@ struct Lists {
 
 impl Lists {
     fn take(&mut self, row: Row) -> Result<(), StoreError> {
-        let (what, id, name, counted, said, stands, at, greeting, group_name) = row;
+        let (what, id, name, group, display_name, stands, at, greeting, group_name) = row;
         let missing = || corrupt(format_args!("a null in part {what} of a roster"));
         let named = |name: Option<String>| person(id, &name.ok_or_else(missing)?);
         match what {
             GROUP => self.groups.push(groups::group(id, &group_name.ok_or_else(missing)?)?),
             BUDDY => self.buddies.push(BuddyEntry {
                 buddy: named(name)?,
-                group: GroupId(number(counted.ok_or_else(missing)?, "a group id")?),
-                display_name: text(&said.ok_or_else(missing)?)?,
+                group: GroupId(number(group.ok_or_else(missing)?, "a group id")?),
+                display_name: text(&display_name.ok_or_else(missing)?)?,
                 state: state(stands.ok_or_else(missing)?)?,
                 asked_at: wall(at.ok_or_else(missing)?)?,
                 greeting: text(&greeting.ok_or_else(missing)?)?,

@@ -316,6 +316,7 @@ impl Session {
                 earliest(self.last_traffic().after(BUFFERS_KEPT));
             }
         }
+        self.receive_keys.expires().into_iter().for_each(&mut earliest);
         if let Some(path) = &self.path {
             earliest(path.deadline(if self.can_send() { wire::RECORD_MIN } else { usize::MAX }));
         }
@@ -437,6 +438,7 @@ impl fmt::Debug for Session {
             .field("peer", &self.peer)
             .field("send", &(self.send_keys.epoch(), self.send_keys.counter()))
             .field("receive", &(self.receive_keys.epoch(), self.receive_keys.next_counter(), self.receive_next))
+            .field("key_of_last_epoch_until", &self.receive_keys.expires())
             .field("pace", &self.pace)
             .field("last_received", &self.last_received)
             .field("last_asked", &self.last_asked)

@@ -249,8 +249,9 @@ impl Outgoing {
 
     /// The peer may be slow, or gone: what is here stays for a while.
     fn settle_down(&mut self) {
-        let first_try = self.flight.iter_mut().filter(|fragment| fragment.tries <= 1);
-        first_try.for_each(|fragment| block::keep(&mut fragment.bytes));
+        // Those tried more often were moved the last time.
+        let not_yet = self.flight.iter_mut().filter(|fragment| fragment.tries <= 1);
+        not_yet.for_each(|fragment| block::keep(&mut fragment.bytes));
         self.waiting.iter_mut().take(WINDOW_MAX.into()).for_each(block::keep);
     }
 

@@ -185,6 +185,11 @@ impl ReceiveKeys {
         }
     }
 
+    /// When the key of the last epoch is to be wiped, if it is still here: once nothing is read with it any more.
+    pub(super) fn expires(&self) -> Option<Time> {
+        self.previous.as_ref().map(|previous| previous.until.after(Duration::from_micros(1)))
+    }
+
     /// Wipes the key of the last epoch once its time is up.
     pub(super) fn expire(&mut self, now: Time) {
         if self.previous.as_ref().is_some_and(|previous| now > previous.until) {

@@ -36,6 +36,21 @@ fn keys_change_after_120_seconds_of_use_and_only_then() {
 }
 
 #[test]
+fn the_key_of_the_last_epoch_is_wiped_after_60_seconds_also_where_nothing_but_keep_alives_arrives() {
+    let has_two = |wire: &Wire| !format!("{:?}", wire.server.session).contains("key_of_last_epoch_until: None");
+    let mut wire = Wire::new(4);
+    let since = (0..200).find(|_| {
+        wire.run(secs(1));
+        has_two(&wire)
+    });
+    assert!(since.is_some_and(|second| (119..150).contains(&second)), "{since:?}");
+    wire.run(secs(58));
+    assert!(has_two(&wire));
+    wire.run(secs(3));
+    assert!(!has_two(&wire));
+}
+
+#[test]
 fn a_sender_that_hears_no_confirmation_ends_instead_of_wearing_out_its_key() {
     let mut wire = Wire::with_config(3, Config { epoch_bits: 5, ..Config::default() });
     wire.faults.client_is_cut_off = true;

@@ -80,6 +80,8 @@ pub struct Engine<R: Role> {
     lane: Lane,
     acceptor: Acceptor,
     mailbox: Arc<Mailbox>,
+    /// From the first input of a batch to the end of [`flush`](Self::flush): nobody need wake the lane.
+    at_work: bool,
     outbox: Outbox,
     links: Vec<Arc<Link>>,
     rng: Box<dyn CryptoRng + Send>,
@@ -118,6 +120,7 @@ impl<R: Role> Engine<R> {
                 &mut rng,
             ),
             mailbox: mailboxes[number].clone(),
+            at_work: false,
             outbox: outbox.clone(),
             links: Vec::new(),
             rng,
@@ -165,6 +168,7 @@ impl<R: Role> Engine<R> {
 
     /// Takes a datagram that arrived. Anything not ours, and anything that does not authenticate, has no effect.
     pub fn datagram(&mut self, now: Now, from: SocketAddr, bytes: &mut [u8], out: &mut Output) {
+        self.attend();
         match peek(bytes) {
             Some(Peek::Init) => self.init(now, from, bytes, out),
             Some(Peek::Record { receiver_index }) if LaneId::of(receiver_index) == self.id => {
@@ -179,6 +183,7 @@ impl<R: Role> Engine<R> {
 
     /// Carries out what waits in the letter box. To be called when its waker was.
     pub fn mail(&mut self, now: Now, out: &mut Output) {
+        self.attend();
         let mut commands = std::mem::take(&mut self.commands);
         self.mailbox.take(&mut commands);
         for command in commands.drain(..) {
@@ -196,6 +201,7 @@ impl<R: Role> Engine<R> {
 
     /// Does what is due.
     pub fn on_deadline(&mut self, now: Now, out: &mut Output) {
+        self.attend();
         self.links.iter().for_each(|link| link.on_deadline(now.mono));
         self.lane.on_deadline(now.mono, &mut self.gone);
         if self.role.deadline(self.id).is_some_and(|deadline| deadline <= now.mono) {
@@ -205,8 +211,14 @@ impl<R: Role> Engine<R> {
         self.flush(now, out);
     }
 
+    fn attend(&mut self) {
+        if !std::mem::replace(&mut self.at_work, true) {
+            self.mailbox.attend();
+        }
+    }
+
     /// Turns what the calls before left in the sessions into datagrams. To be called once after a batch of inputs, so
-    /// that several frames share a datagram.
+    /// that several frames share a datagram, and before waiting for anything: only then does mail wake the lane again.
     pub fn flush(&mut self, now: Now, out: &mut Output) {
         // What a session's end sets off may touch other sessions, and so on; each round ends at least one session.
         loop {
@@ -214,7 +226,8 @@ impl<R: Role> Engine<R> {
                 self.mail(now, out);
             }
             self.lane.flush(now.mono, &mut out.datagrams, &mut self.gone);
-            if self.gone.is_empty() && self.mailbox.is_empty() {
+            if self.gone.is_empty() && self.mailbox.rest() {
+                self.at_work = false;
                 return;
             }
             for gone in std::mem::take(&mut self.gone) {

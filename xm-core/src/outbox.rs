@@ -2,7 +2,7 @@
 //! however many receive it. How a lane carries a command out lives in `lane.rs`.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use xmmep::frame;
@@ -70,13 +70,20 @@ pub(crate) enum Command {
 /// A lane's letter box: commands from other lanes, links and handlers that had waited.
 #[derive(Default)]
 pub struct Mailbox {
-    commands: Mutex<Vec<Command>>,
+    letters: Mutex<Letters>,
     waker: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
 
+#[derive(Default)]
+struct Letters {
+    commands: Vec<Command>,
+    /// The lane is at work and looks here before it rests: it need not be woken.
+    attended: bool,
+}
+
 impl Mailbox {
-    /// Sets what is called when a command arrives in an empty box: the driver's way to wake its lane. Called at once if
-    /// something has arrived already.
+    /// Sets what is called when a command arrives in an empty box of a lane that rests: the driver's way to wake it. Called at
+    /// once if something has arrived already.
     pub fn on_mail(&self, wake: impl Fn() + Send + 'static) {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         // Checked under the lock that `push` takes after pushing: one of the two sees the other.
@@ -87,25 +94,41 @@ impl Mailbox {
     }
 
     pub(crate) fn push(&self, command: Command) {
-        let was_empty = {
-            let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-            commands.push(command);
-            commands.len() == 1
+        let to_wake = {
+            let mut letters = self.letters();
+            letters.commands.push(command);
+            letters.commands.len() == 1 && !letters.attended
         };
-        if was_empty && let Some(wake) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+        if to_wake && let Some(wake) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
             wake();
         }
     }
 
+    /// The lane is at work from now on.
+    pub(crate) fn attend(&self) {
+        self.letters().attended = true;
+    }
+
+    /// The lane rests from now on, unless something waits; whether it does.
+    pub(crate) fn rest(&self) -> bool {
+        let mut letters = self.letters();
+        letters.attended &= !letters.commands.is_empty();
+        letters.commands.is_empty()
+    }
+
     /// Takes everything, leaving `empty` in its place so that the memory is reused.
     pub(crate) fn take(&self, empty: &mut Vec<Command>) {
-        std::mem::swap(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner), empty);
+        std::mem::swap(&mut self.letters().commands, empty);
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.letters().commands.is_empty()
+    }
+
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,6 +191,16 @@ mod tests {
 
     use super::*;
 
+    /// A letter box and how often its lane was woken.
+    fn counted() -> (Mailbox, Arc<AtomicUsize>) {
+        let (mailbox, wakes) = (Mailbox::default(), Arc::<AtomicUsize>::default());
+        let counted = wakes.clone();
+        mailbox.on_mail(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        (mailbox, wakes)
+    }
+
     #[test]
     fn mail_that_came_before_the_driver_wakes_its_lane_all_the_same() {
         let wakes = Arc::<AtomicUsize>::default();
@@ -178,9 +211,32 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_lane_is_woken_once_for_all_that_waits() {
+        let (mailbox, wakes) = counted();
+        for expected in 1..3 {
+            mailbox.push(Command::Wake);
+            mailbox.push(Command::Wake);
+            assert_eq!(wakes.load(Ordering::Relaxed), expected);
+            mailbox.take(&mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn a_lane_at_work_is_not_woken_and_does_not_rest_before_it_has_taken_its_mail() {
+        let (mailbox, wakes) = counted();
+        mailbox.attend();
+        mailbox.push(Command::Wake);
+        assert!(!mailbox.rest());
         mailbox.take(&mut Vec::new());
         mailbox.push(Command::Wake);
+        assert!(!mailbox.rest(), "came meanwhile");
+        mailbox.take(&mut Vec::new());
+        assert!(mailbox.rest());
+        assert_eq!(wakes.load(Ordering::Relaxed), 0);
         mailbox.push(Command::Wake);
-        assert_eq!(wakes.load(Ordering::Relaxed), 2);
+        assert_eq!(wakes.load(Ordering::Relaxed), 1, "it rests");
     }
 }

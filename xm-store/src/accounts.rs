@@ -41,8 +41,13 @@ pub trait Accounts: Send + Sync {
     async fn update_profile(&self, user: UserId, changes: &ProfileChanges) -> Result<Option<Account>, StoreError>;
 
     /// Notes a good login at `at` and starts counting failures anew. Returns how it was before; `None` if there is
-    /// no such account.
-    async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError>;
+    /// no such account. `read` is what the caller read of it before: while that is still so, it need not be read again.
+    async fn logged_in(
+        &self,
+        user: UserId,
+        read: LoginHistory,
+        at: WallTime,
+    ) -> Result<Option<LoginHistory>, StoreError>;
 
     /// Notes a failed login at `at`. Returns how many there have been since the last good one, this one included;
     /// 0 if there is no such account. Two failures at once count as two; so may one whose call is repeated after an error,
@@ -95,6 +100,12 @@ pub struct ProfileChanges {
 }
 
 impl Account {
+    /// What it says of logins.
+    #[must_use]
+    pub fn history(&self) -> LoginHistory {
+        LoginHistory { last_login: self.last_login, failed_attempts: self.failed_attempts }
+    }
+
     /// Makes the changes. Returns whether anything is different now; then the version is one higher.
     pub fn change(&mut self, changes: &ProfileChanges) -> bool {
         fn set<T: Clone + PartialEq>(field: &mut T, new: Option<&T>) -> bool {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::sys::stat::{Mode, umask};
 use xmd::cli::{Cli, Command, StoreCommand};
-use xmd::{backup, check, db, run, user};
+use xmd::{backup, check, db, run, threads, user};
 
 /// Returns memory to the system, which the default allocator of a long-running server does badly; by a thread of its own,
 /// so that it happens also while nothing else does.
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 }
 
 fn asynchronously(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Runtime::new() {
+    match threads::runtime() {
         Ok(runtime) => {
             let code = runtime.block_on(work);
             // A store that hangs must not hold up the exit.

@@ -10,6 +10,7 @@ use xmmep::session::ServerPublicKey;
 
 use crate::config::Config;
 use crate::server::StartError;
+use crate::threads;
 
 /// The sockets of a process, bound before anything serves, so that a port in use is known before a database is opened.
 pub(crate) struct Sockets {
@@ -27,7 +28,7 @@ pub(crate) struct Sockets {
 impl Sockets {
     pub(crate) async fn bind(config: &Config) -> Result<Self, StartError> {
         let lanes = match config.presence.lanes {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(64),
+            0 => threads::cores().min(64),
             lanes => lanes,
         };
         let (mut router, router_address) = bind_udp("router.listen", config.router.listen, 1)?;

@@ -9,21 +9,24 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use xm_core::engine::Engine;
 use xm_core::link::LinkError;
+use xm_core::net::thread::{OwnThread, on_own_thread};
 use xm_core::net::{Clock, udp};
-use xm_core::presence;
-use xm_core::role::Role;
+use xm_core::presence::{self, Presence};
+use xm_core::router::Router;
 
 use crate::config::{Config, Mail, MailMode};
 use crate::data::{DataDir, DataError};
 use crate::databases::Databases;
 use crate::mail::{Courier, Relay, RelayTimeouts, Relays, Road, read_credentials};
+use crate::memory;
 use crate::places::Sockets;
 use crate::roles::{Registering, Roles};
 pub use crate::stores::StoresError;
 use crate::stores::{self, Kept};
+use crate::threads;
 use crate::web::{self, Settings, Site};
 
 pub use crate::places::Places;
@@ -64,6 +67,9 @@ pub enum StartError {
     /// The mail settings.
     #[error("{0}")]
     Mail(String),
+    /// The system has no thread left for a lane.
+    #[error("presence.lanes: no thread for a lane: {0}; allow this user more (ulimit -u), or set fewer lanes")]
+    Thread(io::Error),
     /// The roles of this process did not come together, which a database that hangs may cause.
     #[error("the Presence could not join the Router: {0}; look at the log")]
     Join(#[from] LinkError),
@@ -78,6 +84,8 @@ pub struct Server {
     site: Arc<Site>,
     stop: CancellationToken,
     tasks: JoinSet<Ended>,
+    /// Of the lanes.
+    threads: Vec<OwnThread>,
     kept: Kept,
     /// Dropped last: the directory is free for the next process only when all else is gone.
     _data: DataDir,
@@ -118,12 +126,13 @@ impl Server {
         };
         let registering = Registering { register: roles.register, clock, bell: courier.bell() };
         let site = Site::new(settings, Arc::new(registering));
-        let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        let mut server = Self { places, site, stop, tasks, kept, _data: data };
+        let (stop, tasks, threads) = (CancellationToken::new(), JoinSet::new(), Vec::new());
+        let mut server = Self { places, site, stop, tasks, threads, kept, _data: data };
 
-        server.serve_lane("router", roles.router, sockets.router, clock);
-        let lanes = roles.lanes.into_iter().zip(sockets.presence);
-        lanes.for_each(|(engine, socket)| server.serve_lane("presence", engine, socket, clock));
+        server.serve_router(roles.router, sockets.router, clock);
+        for (number, (engine, socket)) in roles.lanes.into_iter().zip(sockets.presence).enumerate() {
+            server.serve_lane(number, engine, socket, clock)?;
+        }
         server.serve_web(sockets.web, config.web.connections_max);
         server.serve_mail(courier, clock);
         server.watch_database();
@@ -133,13 +142,46 @@ impl Server {
         Ok(server)
     }
 
-    fn serve_lane<R: Role>(&mut self, name: &'static str, engine: Engine<R>, socket: UdpSocket, clock: Clock) {
-        let lane = udp::serve(engine, socket, clock, self.stop.clone().cancelled_owned());
-        self.tasks.spawn(async move { (name, lane.await) });
+    fn serve_router(&mut self, engine: Engine<Router>, socket: UdpSocket, clock: Clock) {
+        let lane = udp::serve(engine, socket, clock, self.stopped());
+        self.tasks.spawn(async move { ("router", lane.await) });
+        let memory = memory::give_back(self.stopped());
+        self.tasks.spawn(async move {
+            memory.await;
+            ("memory", Ok(()))
+        });
+    }
+
+    fn serve_lane(
+        &mut self,
+        number: usize,
+        engine: Engine<Presence>,
+        socket: UdpSocket,
+        clock: Clock,
+    ) -> Result<(), StartError> {
+        let lane = udp::serve(engine, socket, clock, self.stopped());
+        if threads::cores() == 1 {
+            self.tasks.spawn(async move { ("presence", lane.await) });
+            return Ok(());
+        }
+        let memory = memory::give_back(self.stopped());
+        let lane = async move {
+            tokio::spawn(memory);
+            lane.await
+        };
+        let (thread, lane) = on_own_thread(format!("presence-{number}"), lane).map_err(StartError::Thread)?;
+        self.threads.push(thread);
+        self.tasks.spawn(async move { ("presence", lane.await) });
+        Ok(())
+    }
+
+    /// Ready when the server is to stop.
+    fn stopped(&self) -> WaitForCancellationFutureOwned {
+        self.stop.clone().cancelled_owned()
     }
 
     fn serve_web(&mut self, listener: TcpListener, connections_max: usize) {
-        let (routes, stopped) = (web::routes(self.site.clone()), self.stop.clone().cancelled_owned());
+        let (routes, stopped) = (web::routes(self.site.clone()), self.stopped());
         self.tasks.spawn(async move {
             web::serve(listener, routes, connections_max, stopped).await;
             ("web", Ok(()))
@@ -147,7 +189,7 @@ impl Server {
     }
 
     fn serve_mail(&mut self, courier: Courier, clock: Clock) {
-        let stopped = self.stop.clone().cancelled_owned();
+        let stopped = self.stopped();
         self.tasks.spawn(async move {
             courier.run(move || clock.now().wall, stopped).await;
             ("mail", Ok(()))
@@ -157,7 +199,7 @@ impl Server {
     /// Ends the server when its database is not the one any more whose content it has in memory.
     fn watch_database(&mut self) {
         let watch = self.kept.witness.clone().watch(self.kept.presence.clone());
-        let stopped = self.stop.clone().cancelled_owned();
+        let stopped = self.stopped();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = stopped => ("database", Ok(())),
@@ -184,7 +226,7 @@ impl Server {
 
     /// Stops: takes nothing new, finishes what was begun, closes the stores. Under five seconds.
     pub async fn stop(self) {
-        let Self { site, stop, mut tasks, kept, _data, .. } = self;
+        let Self { site, stop, mut tasks, threads, kept, _data, .. } = self;
         site.set_ready(false);
         stop.cancel();
         // It holds Register, and with it the mail queue.
@@ -202,6 +244,8 @@ impl Server {
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
             tracing::warn!("not everything ended in time; what had a tick is stored");
         }
+        // Connections to databases may have needed them until here.
+        drop(threads);
         tracing::info!("stopped");
     }
 }

@@ -232,6 +232,31 @@ impl<T, const N: usize> List<T, N> {
     }
 }
 
+impl<T: Serialize, const N: usize> List<T, N> {
+    /// As few lists as hold these entries in order, each of at most `N` entries that take at most `bytes_max` bytes on the
+    /// wire; an entry that takes more has a list of its own.
+    #[must_use]
+    pub fn in_parts(entries: impl IntoIterator<Item = T>, bytes_max: usize) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::new();
+        let mut room = 0;
+        for entry in entries {
+            // Counting cannot fail; what did would be alone.
+            let bytes = postcard::experimental::serialized_size(&entry).unwrap_or(usize::MAX);
+            match parts.last_mut().filter(|part| bytes <= room && part.len() < N) {
+                Some(part) => {
+                    room -= bytes;
+                    part.0.push(entry);
+                }
+                None => {
+                    room = bytes_max.saturating_sub(bytes);
+                    parts.push(Self::one(entry));
+                }
+            }
+        }
+        parts
+    }
+}
+
 impl<T, const N: usize> Default for List<T, N> {
     fn default() -> Self {
         Self(SmallVec::new())
@@ -319,6 +344,17 @@ mod tests {
         assert!(postcard::from_bytes::<List<u8, 16>>(&announced).is_err());
         assert!(postcard::from_bytes::<Text<16>>(&announced).is_err());
         assert!(postcard::from_bytes::<Blob<16>>(&announced).is_err());
+    }
+
+    #[test]
+    fn parts_hold_all_entries_in_order_and_neither_too_many_nor_too_large() {
+        let entries = [vec![1; 3], vec![2; 3], vec![3; 9], vec![4; 2], vec![5; 2], vec![6; 2], vec![7; 7]];
+        let parts = List::<Vec<u8>, 2>::in_parts(entries.clone(), 8);
+        let sizes: Vec<_> = parts.iter().map(|part| part.iter().map(Vec::len).collect::<Vec<_>>()).collect();
+        // A byte more for each length.
+        assert_eq!(sizes, [vec![3, 3], vec![9], vec![2, 2], vec![2], vec![7]]);
+        assert_eq!(parts.into_iter().flat_map(List::into_vec).collect::<Vec<_>>(), entries);
+        assert!(List::<u8, 2>::in_parts([], 8).is_empty());
     }
 
     #[test]

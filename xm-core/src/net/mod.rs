@@ -1,6 +1,7 @@
 //! The tokio drivers: sockets come bound, shutdown is a future. The only place of this crate with a clock.
 
 pub mod batch;
+pub mod thread;
 pub mod udp;
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

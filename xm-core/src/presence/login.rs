@@ -10,7 +10,7 @@ use xmmep::messages::login::{
     Blocked, ClientReady, DevicePolicy, Group, LoginReq, LoginRes1, LoginRes2, LoginRes3, LoginRes4, LoginRes6,
     LoginResEnd, LogoutReq, LogoutRes, SessionReport,
 };
-use xmmep::messages::{OnlineBuddy, Part};
+use xmmep::messages::Part;
 use xmmep::result_code::ResultCode;
 use xmmep::secret::KeyHash;
 use xmmep::session::{CloseReason, UserKind};
@@ -35,7 +35,8 @@ async fn login(ctx: Ctx<Presence>, req: LoginReq) -> Result<Reply, Refusal> {
     let presence = ctx.role();
     let session = ctx.session().ok_or(Refusal::BadState)?;
     let account = prove(&ctx, &req).await?;
-    let history = presence.stores.accounts.logged_in(account.user, ctx.now().wall).await?.unwrap_or_default();
+    let (accounts, at) = (&presence.stores.accounts, ctx.now().wall);
+    let history = accounts.logged_in(account.user, account.history(), at).await?.unwrap_or_default();
     let mut online = Some(Online {
         session,
         device: req.device,
@@ -163,50 +164,27 @@ fn send_lists(ctx: &Ctx<Presence>, session: SessionRef, me: UserId, roster: Rost
         let groups = roster.groups.into_iter().map(|group| Group { group: group.group, name: group.name });
         let buddies = roster.buddies.into_iter().map(wire_buddy);
         let blocked = roster.blocked.into_iter().map(|person| Blocked { user: person.user, name: person.name });
-        let (groups, buddies, blocked): (Vec<_>, Vec<_>, Vec<_>) =
-            (groups.collect(), buddies.collect(), blocked.collect());
-        (end.groups, end.buddies, end.blocked) = (groups.len() as u32, buddies.len() as u32, blocked.len() as u32);
-        send_parts(ctx, session, groups, |part, groups| LoginRes2 { part, groups });
-        send_parts(ctx, session, buddies, |part, buddies| LoginRes3 { part, buddies });
-        send_parts(ctx, session, blocked, |part, blocked| LoginRes4 { part, blocked });
+        end.groups = groups.len() as u32;
+        end.buddies = buddies.len() as u32;
+        end.blocked = blocked.len() as u32;
+        send_parts(ctx, session, List::in_parts(groups, PART_BYTES_MAX), |part, groups| LoginRes2 { part, groups });
+        send_parts(ctx, session, List::in_parts(buddies, PART_BYTES_MAX), |part, buddies| LoginRes3 { part, buddies });
+        send_parts(ctx, session, List::in_parts(blocked, PART_BYTES_MAX), |part, blocked| LoginRes4 { part, blocked });
     }
-    send_parts(ctx, session, online, |part, online: List<OnlineBuddy, 100>| LoginRes6 { part, online });
+    send_parts(ctx, session, List::in_parts(online, PART_BYTES_MAX), |part, online| LoginRes6 { part, online });
     ctx.outbox().send(session, &end);
 }
 
 /// Sends a list in parts that fit a datagram each.
-fn send_parts<T: Clone, M: Message>(
+fn send_parts<T, M: Message>(
     ctx: &Ctx<Presence>,
     session: SessionRef,
-    entries: Vec<T>,
+    parts: Vec<List<T, 100>>,
     message: impl Fn(Part, List<T, 100>) -> M,
 ) {
-    let total = entries.len() as u32;
-    let mut body = Vec::new();
-    let mut size = |entry: &T| {
-        let part = Part { part: 0, parts: 0, total };
-        body.clear();
-        message(part, List::one(entry.clone())).encode_body(&mut body);
-        body.len()
-    };
-    let mut parts: Vec<Vec<T>> = Vec::new();
-    let mut room = 0;
-    for entry in entries {
-        let bytes = size(&entry);
-        match parts.last_mut().filter(|part| bytes <= room && part.len() < 100) {
-            Some(part) => {
-                room -= bytes;
-                part.push(entry);
-            }
-            None => {
-                room = PART_BYTES_MAX.saturating_sub(bytes);
-                parts.push(vec![entry]);
-            }
-        }
-    }
+    let total = parts.iter().map(|part| part.len() as u32).sum();
     let count = parts.len() as u16;
-    for (number, entries) in (0_u16..).zip(parts) {
-        let list = List::new(entries).unwrap_or_default();
+    for (number, list) in (0_u16..).zip(parts) {
         ctx.outbox().send(session, &message(Part { part: number, parts: count, total }, list));
     }
 }

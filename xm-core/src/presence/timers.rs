@@ -2,7 +2,7 @@
 //! after each datagram.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xmmep::types::{Time, UserId};
@@ -30,18 +30,20 @@ pub(super) enum Due {
     Sweep,
 }
 
-/// What a lane has to do, soonest first.
-type Lane = BTreeSet<(Time, Due)>;
+/// What a lane has to do, soonest first; so far apart that no two lanes write to one line of the processors' caches.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane(Mutex<BTreeSet<(Time, Due)>>);
 
 pub(super) struct Timers {
-    lanes: Box<[Mutex<Lane>]>,
+    lanes: Box<[Lane]>,
     /// When the offline store is tidied up next.
     housekeeping: Mutex<Time>,
 }
 
 impl Timers {
     pub(super) fn new() -> Self {
-        let timers = Self { lanes: (0..LANES).map(|_| Mutex::default()).collect(), housekeeping: Mutex::default() };
+        let timers = Self { lanes: (0..LANES).map(|_| Lane::default()).collect(), housekeeping: Mutex::default() };
         timers.sweep_again(Time::ZERO);
         timers
     }
@@ -74,7 +76,7 @@ impl Timers {
         due
     }
 
-    fn lane(&self, lane: LaneId) -> std::sync::MutexGuard<'_, Lane> {
-        self.lanes[usize::from(lane.0)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn lane(&self, lane: LaneId) -> MutexGuard<'_, BTreeSet<(Time, Due)>> {
+        self.lanes[usize::from(lane.0)].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

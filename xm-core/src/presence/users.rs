@@ -27,8 +27,13 @@ pub(super) const KEPT: Duration = Duration::from_secs(300);
 
 /// The users in memory.
 pub(super) struct Users {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Locked]>,
 }
+
+/// So far apart that lanes at different shards do not write to one line of the processors' caches.
+#[derive(Default)]
+#[repr(align(128))]
+struct Locked(Mutex<Shard>);
 
 #[derive(Default)]
 struct Shard {
@@ -155,13 +160,13 @@ impl User {
 
 impl Users {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        Self { shards: (0..SHARDS).map(|_| Locked::default()).collect() }
     }
 
     fn shard(&self, user: UserId) -> MutexGuard<'_, Shard> {
         // The number of shards is a power of two and never zero, so the index is always inside.
         let index = (user.0 as usize) & (SHARDS - 1);
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `change` on a user in memory; `None` if he is not.
@@ -244,7 +249,7 @@ impl Users {
     /// Forgets everybody whom nobody needed for [`KEPT`], and inboxes that hold nothing.
     pub(super) fn sweep(&self, now: Time) {
         for shard in &self.shards {
-            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
             shard.users.retain(|_, user| {
                 user.put_away_inbox();
                 !user.is_idle() || now.since(user.used) < KEPT
@@ -256,14 +261,14 @@ impl Users {
     /// Runs `look` on everybody in memory, under a short lock each shard.
     pub(super) fn each(&self, mut look: impl FnMut(UserId, &User)) {
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
             shard.users.iter().for_each(|(id, user)| look(*id, user));
         }
     }
 
     /// How many users are in memory.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).users.len()).sum()
+        self.shards.iter().map(|shard| shard.0.lock().unwrap_or_else(PoisonError::into_inner).users.len()).sum()
     }
 }
 

@@ -165,8 +165,13 @@ impl Accounts for Gated<dyn Accounts> {
         gated!(self, update_profile(user, changes))
     }
 
-    async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
-        gated!(self, logged_in(user, at))
+    async fn logged_in(
+        &self,
+        user: UserId,
+        read: LoginHistory,
+        at: WallTime,
+    ) -> Result<Option<LoginHistory>, StoreError> {
+        gated!(self, logged_in(user, read, at))
     }
 
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {

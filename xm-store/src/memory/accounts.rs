@@ -80,10 +80,10 @@ impl Accounts for MemoryAccounts {
         Ok(Some(account.clone()))
     }
 
-    async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
+    async fn logged_in(&self, user: UserId, _: LoginHistory, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
         let mut state = lock(&self.0);
         let Some(account) = state.accounts.get_mut(&user) else { return Ok(None) };
-        let before = LoginHistory { last_login: account.last_login, failed_attempts: account.failed_attempts };
+        let before = account.history();
         account.last_login = Some(at);
         account.failed_attempts = 0;
         account.last_failed = None;

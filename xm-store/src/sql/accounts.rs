@@ -1,9 +1,9 @@
 //! [`Accounts`] in PresenceDB.
 
 use async_trait::async_trait;
-use sea_orm::sea_query::{Expr, ExprTrait};
+use sea_orm::sea_query::{Expr, ExprTrait, Func};
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, IntoActiveModel};
-use sea_orm::{QueryFilter, QuerySelect, QueryTrait};
+use sea_orm::{QueryFilter, QuerySelect, QueryTrait, UpdateMany};
 use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
@@ -96,25 +96,53 @@ async fn update_profile(
     Ok(Some(after))
 }
 
-async fn logged_in(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
+async fn logged_in(
+    txn: &DatabaseTransaction,
+    user: UserId,
+    read: LoginHistory,
+    at: WallTime,
+) -> Result<Option<LoginHistory>, StoreError> {
     static BEFORE: Prepared = Prepared::new();
     static NOTE: Prepared = Prepared::new();
-    let (who, at, backend) = (signed(who.0), millis(at), txn.get_database_backend());
+    let (who, when, backend) = (signed(user.0), millis(at), txn.get_database_backend());
+    if note_if_unchanged(txn, who, read, when).await? {
+        return Ok(Some(read));
+    }
     let before = BEFORE.with(backend, vec![who.into()], || {
         Entity::find_by_id(who).select_only().columns([Column::LastLogin, Column::FailedAttempts]).into_query()
     });
     let before = txn.query_all_raw(before).await?;
     let Some(before) = before.first() else { return Ok(None) };
     let (last_login, failed_attempts): (Option<i64>, i64) = before.try_get_many_by_index()?;
-    let note = NOTE.with(backend, vec![at.into(), who.into()], || {
-        let note = Entity::update_many().col_expr(Column::LastLogin, Expr::value(at)).filter(Column::User.eq(who));
-        note.col_expr(Column::FailedAttempts, Expr::cust("0"))
-            .col_expr(Column::LastFailed, Expr::cust("NULL"))
-            .into_query()
-    });
+    let note = NOTE.with(backend, vec![when.into(), who.into()], || note(who, when).into_query());
     txn.execute_raw(note).await?;
     let last_login = last_login.map(wall).transpose()?;
     Ok(Some(LoginHistory { last_login, failed_attempts: number(failed_attempts, "failed attempts")? }))
+}
+
+/// Notes a good login of an account that is still as it was read. Returns whether it is.
+async fn note_if_unchanged(
+    txn: &DatabaseTransaction,
+    who: i64,
+    read: LoginHistory,
+    at: i64,
+) -> Result<bool, StoreError> {
+    static NOTE: Prepared = Prepared::new();
+    /// In place of no login at all: before all time.
+    const NEVER: i64 = -1;
+    let (last, failed) = (read.last_login.map_or(NEVER, millis), i64::from(read.failed_attempts));
+    let values = vec![at.into(), who.into(), failed.into(), NEVER.into(), last.into()];
+    let note = NOTE.with(txn.get_database_backend(), values, || {
+        let last_login = Func::coalesce([Expr::col(Column::LastLogin), Expr::value(NEVER)]);
+        let unchanged = Column::FailedAttempts.eq(failed).and(Expr::expr(last_login).eq(last));
+        note(who, at).filter(unchanged).into_query()
+    });
+    Ok(txn.execute_raw(note).await?.rows_affected() > 0)
+}
+
+fn note(who: i64, at: i64) -> UpdateMany<Entity> {
+    let note = Entity::update_many().col_expr(Column::LastLogin, Expr::value(at)).filter(Column::User.eq(who));
+    note.col_expr(Column::FailedAttempts, Expr::cust("0")).col_expr(Column::LastFailed, Expr::cust("NULL"))
 }
 
 async fn login_failed(txn: &DatabaseTransaction, who: UserId, at: WallTime) -> Result<u32, StoreError> {
@@ -168,8 +196,13 @@ impl Accounts for SqlPresence {
         self.database.write(data, |txn, (user, changes)| Box::pin(update_profile(txn, *user, changes))).await
     }
 
-    async fn logged_in(&self, user: UserId, at: WallTime) -> Result<Option<LoginHistory>, StoreError> {
-        self.database.write((user, at), |txn, &(user, at)| Box::pin(logged_in(txn, user, at))).await
+    async fn logged_in(
+        &self,
+        user: UserId,
+        read: LoginHistory,
+        at: WallTime,
+    ) -> Result<Option<LoginHistory>, StoreError> {
+        self.database.write((user, read, at), |txn, &(user, read, at)| Box::pin(logged_in(txn, user, read, at))).await
     }
 
     async fn login_failed(&self, user: UserId, at: WallTime) -> Result<u32, StoreError> {

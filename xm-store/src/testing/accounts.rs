@@ -29,6 +29,7 @@ macro_rules! accounts_cases {
                 many_accounts_are_found_in_one_call,
                 awkward_profiles_are_kept_byte_for_byte,
                 failures_are_counted_until_the_next_good_login,
+                what_happened_after_the_caller_read_counts,
                 failures_at_once_are_all_counted,
                 logins_of_nobody_change_nothing,
                 ids_from_end_to_end_are_kept,
@@ -136,7 +137,8 @@ pub async fn failures_are_counted_until_the_next_good_login(open: &Open<dyn Acco
     let store = open.open().await;
     let user = UserId(7);
     store.create(account(7, "ann")).await.unwrap();
-    assert_eq!(store.logged_in(user, at(1)).await.unwrap(), Some(LoginHistory::default()));
+    let never = LoginHistory::default();
+    assert_eq!(store.logged_in(user, never, at(1)).await.unwrap(), Some(never));
     assert_eq!(store.login_failed(user, at(2)).await.unwrap(), 1);
     drop(store);
     let store = open.open().await;
@@ -144,9 +146,29 @@ pub async fn failures_are_counted_until_the_next_good_login(open: &Open<dyn Acco
     let found = store.by_user(user).await.unwrap().expect("created");
     assert_eq!((found.last_login, found.failed_attempts, found.last_failed), (Some(at(1)), 2, Some(at(3))));
     let before = LoginHistory { last_login: Some(at(1)), failed_attempts: 2 };
-    assert_eq!(store.logged_in(user, at(4)).await.unwrap(), Some(before));
+    assert_eq!(found.history(), before);
+    assert_eq!(store.logged_in(user, before, at(4)).await.unwrap(), Some(before));
     let found = store.by_user(user).await.unwrap().expect("created");
     assert_eq!((found.last_login, found.failed_attempts, found.last_failed), (Some(at(4)), 0, None));
+}
+
+pub async fn what_happened_after_the_caller_read_counts(open: &Open<dyn Accounts>) {
+    let store = open.open().await;
+    let user = UserId(7);
+    store.create(account(7, "ann")).await.unwrap();
+    let never = LoginHistory::default();
+    // Another device was faster, somebody guessed a password, both.
+    store.logged_in(user, never, at(1)).await.unwrap();
+    let other = LoginHistory { last_login: Some(at(1)), failed_attempts: 0 };
+    assert_eq!(store.logged_in(user, never, at(2)).await.unwrap(), Some(other));
+    let read = store.by_user(user).await.unwrap().expect("created").history();
+    store.login_failed(user, at(3)).await.unwrap();
+    let guessed = LoginHistory { last_login: Some(at(2)), failed_attempts: 1 };
+    assert_eq!(store.logged_in(user, read, at(4)).await.unwrap(), Some(guessed));
+    let found = store.by_user(user).await.unwrap().expect("created");
+    assert_eq!((found.last_login, found.failed_attempts, found.last_failed), (Some(at(4)), 0, None));
+    let wrong = LoginHistory { last_login: None, failed_attempts: 9 };
+    assert_eq!(store.logged_in(user, wrong, at(5)).await.unwrap(), Some(found.history()));
 }
 
 pub async fn failures_at_once_are_all_counted(open: &Open<dyn Accounts>) {
@@ -166,7 +188,7 @@ pub async fn failures_at_once_are_all_counted(open: &Open<dyn Accounts>) {
 
 pub async fn logins_of_nobody_change_nothing(open: &Open<dyn Accounts>) {
     let store = open.open().await;
-    assert_eq!(store.logged_in(UserId(7), at(1)).await.unwrap(), None);
+    assert_eq!(store.logged_in(UserId(7), LoginHistory::default(), at(1)).await.unwrap(), None);
     assert_eq!(store.login_failed(UserId(7), at(1)).await.unwrap(), 0);
     assert_eq!(store.by_user(UserId(7)).await.unwrap(), None);
 }

@@ -79,7 +79,7 @@ pub async fn every_number_and_time_is_kept_at_its_ends(open: &Open<dyn Accounts>
         assert_eq!(store.login_failed(UserId(user), time).await.unwrap(), 1);
         let found = store.by_user(UserId(user)).await.unwrap().expect("created");
         assert_eq!((found.created, found.last_failed, found.last_login), (time, Some(time), None));
-        let history = store.logged_in(UserId(user), time).await.unwrap();
+        let history = store.logged_in(UserId(user), found.history(), time).await.unwrap();
         assert_eq!(history, Some(LoginHistory { last_login: None, failed_attempts: 1 }));
         let found = store.by_user(UserId(user)).await.unwrap().expect("created");
         assert_eq!((found.last_failed, found.last_login), (None, Some(time)));

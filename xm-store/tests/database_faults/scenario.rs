@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use xm_store::accounts::LoginHistory;
 use xm_store::contacts::{Answer, Ask};
 use xm_store::records::{Account, Level, Mail, NewAccount, Parcel, ParcelId, Person, Place};
 use xm_store::testing::{at, msg_id, name, profile, request_id, text};
@@ -182,7 +183,7 @@ pub fn presence(store: &Stores, run: u64) -> Vec<Step> {
         step!("login_failed", accounts, accounts.accounts.login_failed(user(run, 2), at(5))),
         step!("logged_in", accounts, {
             // How many failures there were may be one too many: see `Accounts::login_failed`.
-            let history = accounts.accounts.logged_in(user(run, 2), at(6));
+            let history = accounts.accounts.logged_in(user(run, 2), LoginHistory::default(), at(6));
             async { history.await.map(|before| before.map(|before| before.last_login)) }
         }),
         step!("login_failed, for the next login", accounts, accounts.accounts.login_failed(user(run, 9), at(5))),

@@ -48,6 +48,13 @@ impl Place {
         self.directory.path().join("xmd.toml").to_str().unwrap().to_owned()
     }
 
+    /// Adds a line to a section of the configuration.
+    pub(crate) fn add_to(&self, section: &str, line: &str) {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let header = format!("[{section}]\n");
+        std::fs::write(self.config(), config.replace(&header, &format!("{header}{line}\n"))).unwrap();
+    }
+
     pub(crate) fn data(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join("data").join(name)
     }

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
 use crate::place::{PATIENCE, Place, Running, get, mode, output, text, udp_ports_of, xmd};
 
 #[test]
@@ -60,6 +63,49 @@ fn sigterm_and_sigint_end_it_well_and_soon() {
         assert!(took < Duration::from_secs(5), "{took:?}");
         assert!(log.lines().all(|line| !line.contains("ERROR")), "{log}");
     }
+}
+
+/// The names of the threads of lanes, in order.
+fn threads_of_lanes(running: &Running) -> Vec<String> {
+    let threads = Path::new("/proc").join(running.child.id().to_string()).join("task").read_dir().unwrap();
+    let names = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.starts_with("presence-")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn each_lane_has_a_thread_of_its_own_where_there_are_cores_for_it() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for lanes in [1, 3] {
+        let place = Place::new("");
+        place.add_to("presence", &format!("lanes = {lanes}"));
+        let running = place.start();
+        let expected = if cores == 1 { 0 } else { lanes };
+        let expected: Vec<_> = (0..expected).map(|lane| format!("presence-{lane}\n")).collect();
+        assert_eq!(threads_of_lanes(&running), expected);
+        let (status, _, log) = running.stop("-TERM");
+        assert!(status.success(), "{log}");
+    }
+}
+
+#[test]
+fn on_a_single_core_everything_shares_a_thread() {
+    // What this thread starts inherits its cores.
+    let mine = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let mut first = CpuSet::new();
+    first.set((0..CpuSet::count()).find(|cpu| mine.is_set(*cpu).unwrap()).unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &first).unwrap();
+    let place = Place::new("");
+    place.add_to("presence", "lanes = 3");
+    let running = place.start();
+    let demo = xmd(&["demo"]).output().unwrap();
+    sched_setaffinity(Pid::from_raw(0), &mine).unwrap();
+    assert!(threads_of_lanes(&running).is_empty());
+    assert!(get(running.web(), "/").contains("Make an account"));
+    let (status, _, log) = running.stop("-TERM");
+    assert!(status.success(), "{log}");
+    assert!(demo.status.success(), "registers, logs in, chats: {}", text(&demo.stderr));
 }
 
 #[test]

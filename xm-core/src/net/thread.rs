@@ -57,6 +57,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "what a driver under test would do")]
     async fn what_the_work_spawns_runs_on_its_thread_until_that_is_let_go() {
         let (told, mut tell) = mpsc::unbounded_channel();
         let (ask, mut asked) = mpsc::unbounded_channel::<()>();

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use xm_store::records::{Account, Roster};
 use xmmep::bounded::{List, Text};
 use xmmep::message::Message;
+use xmmep::messages::Part;
 use xmmep::messages::buddies::BuddiedNotify;
 use xmmep::messages::login::{
     Blocked, ClientReady, DevicePolicy, Group, LoginReq, LoginRes1, LoginRes2, LoginRes3, LoginRes4, LoginRes6,
     LoginResEnd, LogoutReq, LogoutRes, SessionReport,
 };
-use xmmep::messages::Part;
 use xmmep::result_code::ResultCode;
 use xmmep::secret::KeyHash;
 use xmmep::session::{CloseReason, UserKind};

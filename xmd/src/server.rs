@@ -95,7 +95,7 @@ impl Server {
     /// Starts everything a configuration asks for; returns once it serves.
     ///
     /// # Errors
-    /// See [`StartError`]. Nothing is left running.
+    /// See [`StartError`]. Whatever runs already ends.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let data = DataDir::open(&config.data_dir)?;
         let databases = Databases::find(config, data.path()).map_err(StartError::Database)?;

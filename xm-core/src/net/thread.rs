@@ -6,8 +6,8 @@ use std::io;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-/// A thread that stays until this is dropped.
-#[must_use = "the thread ends, and with it what was opened there"]
+/// Keeps a thread whose work has ended.
+#[must_use = "the thread ends with its work, and with it what was opened there"]
 pub struct OwnThread {
     _alive: oneshot::Sender<()>,
 }
@@ -19,25 +19,31 @@ pub struct OwnThread {
 /// So it outlives the work: let [`OwnThread`] go when nobody uses such connections any more.
 ///
 /// # Errors
-/// If no thread is to be had. The future resolves to an error if `work` panicked.
+/// If no thread is to be had. The future resolves to an error if there is no runtime for it, or `work` panicked.
 pub fn on_own_thread(
     name: String,
     work: impl Future<Output = io::Result<()>> + Send + 'static,
 ) -> io::Result<(OwnThread, impl Future<Output = io::Result<()>> + Send + 'static)> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let (mut end, ended) = oneshot::channel();
     let (alive, released) = oneshot::channel();
-    let life = async move {
-        let result = tokio::select! {
-            result = work => result,
-            () = end.closed() => return,
+    let live = move || {
+        // Made here: where there is no thread for it, it could not be dropped by a caller who runs on another one.
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(end.send(Err(error))),
         };
-        // Whoever waited may have gone in this moment.
-        let _ = end.send(result);
-        // Nothing is ever sent: it is dropped.
-        let _ = released.await;
+        runtime.block_on(async move {
+            let result = tokio::select! {
+                result = work => result,
+                () = end.closed() => return,
+            };
+            // Whoever waited may have gone in this moment.
+            let _ = end.send(result);
+            // Nothing is ever sent: it is dropped.
+            let _ = released.await;
+        });
     };
-    std::thread::Builder::new().name(name).spawn(move || runtime.block_on(life))?;
+    std::thread::Builder::new().name(name).spawn(live)?;
     let ended = async move { ended.await.unwrap_or_else(|_| Err(io::Error::other("its thread panicked"))) };
     Ok((OwnThread { _alive: alive }, ended))
 }

@@ -25,6 +25,9 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// How long tasks may go on after shutdown: appends that are under way finish, a store that hangs does not hold us.
 const TASKS_AFTER_SHUTDOWN: Duration = Duration::from_secs(4);
 
+/// Batches that are taken one after the other, however many wait. Then the tasks beside the lane, and the clock, have their turn.
+const BATCHES_AT_ONCE: u32 = 8;
+
 /// Binds one socket per lane to the same address; the kernel spreads clients over them. With port 0 the first lane's
 /// free port is used for all.
 ///
@@ -70,6 +73,7 @@ pub async fn serve<R: Role>(
     let mut out = Output::default();
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut batches = 0;
     loop {
         if let Some(deadline) = engine.deadline() {
             timer.as_mut().reset(clock.instant(deadline));
@@ -92,6 +96,11 @@ pub async fn serve<R: Role>(
         engine.flush(clock.now(), &mut out);
         out.tasks.drain(..).for_each(|task| drop(tasks.spawn(task)));
         send_all(&socket, &mut out.datagrams).await;
+        batches += 1;
+        if batches == BATCHES_AT_ONCE {
+            tokio::task::yield_now().await;
+            batches = 0;
+        }
     }
     engine.shut_down(clock.now(), &mut out);
     send_all(&socket, &mut out.datagrams).await;
@@ -134,4 +143,70 @@ async fn send_all(socket: &UdpSocket, datagrams: &mut Vec<Datagram>) {
         }
     }
     datagrams.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use tokio::sync::oneshot;
+    use xmmep::session::{ServerKey, Serves};
+    use xmmep::types::{Time, UserId};
+
+    use super::*;
+    use crate::ctx::Now;
+    use crate::engine::Setup;
+    use crate::handlers::Handlers;
+    use crate::outbox::{LaneId, Outbox, SessionRef};
+    use crate::role::Task;
+
+    /// A role that does nothing.
+    struct Idle;
+
+    impl Role for Idle {
+        fn session_ended(self: &Arc<Self>, _: Now, _: &Outbox, _: UserId, _: SessionRef) -> Option<Task> {
+            None
+        }
+
+        fn deadline(&self, _: LaneId) -> Option<Time> {
+            None
+        }
+
+        fn on_deadline(self: &Arc<Self>, _: Now, _: &Outbox, _: LaneId) -> Vec<Task> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn other_tasks_have_their_turn_while_datagrams_wait() {
+        let socket = bind_lanes("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        let (at, waiting) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+        // As many as there is room for, and no fewer than some turns take.
+        for _ in 0..2_000 {
+            waiting.send_to(b"nothing of ours", at).unwrap();
+        }
+        let clock = Clock::start();
+        let key = ServerKey::random(&mut rand::make_rng::<StdRng>());
+        let setup = Setup {
+            role: Arc::new(Idle),
+            handlers: Handlers::new().shared(),
+            key,
+            serves: Serves::Lookups,
+            tickets: None,
+            session: Arc::default(),
+        };
+        let engine = Engine::lanes(clock.now().mono, setup, vec![Box::new(rand::make_rng::<StdRng>())]).remove(0);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let lane = serve(engine, socket, clock, async move { drop(stopped.await) });
+        // Both hear of the datagrams in one moment, the lane first.
+        let hears = UdpSocket::from_std(waiting.try_clone().unwrap()).unwrap();
+        let other = async move {
+            hears.readable().await.unwrap();
+            let left = waiting.peek_from(&mut [0; 64]).is_ok();
+            stop.send(()).unwrap();
+            left
+        };
+        let (served, left) = futures_util::future::join(lane, other).await;
+        served.unwrap();
+        assert!(left, "the lane took all that waited before anybody else had a turn");
+    }
 }

@@ -49,8 +49,8 @@ fn accept(ctx: &Ctx<Presence>, standing: Standing, message: &TxtMsg, parcel: Par
         }
         let bound = presence.config.relay_bound;
         user.inbox().accept(now.mono, bound, parcel, now.wall, text, effects);
-        relay(ctx.outbox(), user, effects);
         set_timer(presence, to, user);
+        relay(ctx.outbox(), user, effects);
     };
     let in_memory = || presence.users.with(to, |_| ()).is_some();
     if standing == Standing::Friend || in_memory() {

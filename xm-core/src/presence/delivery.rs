@@ -109,14 +109,14 @@ fn change(
         if let Some(inbox) = state.open_inbox() {
             happened(inbox, &mut effects);
         }
-        relay(outbox, state, &mut effects);
         set_timer(presence, user, state);
+        relay(outbox, state, &mut effects);
         effects
     });
     carry_out(presence, now, outbox, user, effects.unwrap_or_default());
 }
 
-/// Wakes the lane when the next message would have to be stored.
+/// Wakes the lane when the next message would have to be stored. Before it is told of the message: it looks at its timers then.
 pub(super) fn set_timer(presence: &Presence, user: UserId, state: &mut User) {
     let Some(session) = state.ready_session() else { return };
     if let Some(at) = state.open_inbox().and_then(Inbox::timer) {

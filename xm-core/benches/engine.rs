@@ -20,13 +20,12 @@ use xm_core::engine::{Engine, Output, Setup};
 use xm_core::handlers::Handlers;
 use xm_core::link::{AnswersOnly, Arrival, in_memory};
 use xm_core::origin::Peer;
-use xm_core::outbox::{LaneId, Outbox, SessionRef};
 use xm_core::refusal::Refusal;
-use xm_core::role::{Role, Task};
+use xm_core::role::Role;
 use xmmep::bounded::Text;
 use xmmep::frame::{self, Sequence};
 use xmmep::session::{ServerKey, Serves};
-use xmmep::types::{Time, UserId};
+use xmmep::types::Time;
 
 fn main() {
     divan::main();
@@ -40,19 +39,7 @@ xmmep::messages! {
 /// A role without a state.
 struct Nothing;
 
-impl Role for Nothing {
-    fn session_ended(self: &Arc<Self>, _: Now, _: &Outbox, _: UserId, _: SessionRef) -> Option<Task> {
-        None
-    }
-
-    fn deadline(&self, _: LaneId) -> Option<Time> {
-        None
-    }
-
-    fn on_deadline(self: &Arc<Self>, _: Now, _: &Outbox, _: LaneId) -> Vec<Task> {
-        Vec::new()
-    }
-}
+impl Role for Nothing {}
 
 async fn play(ctx: Ctx<Nothing>, note: Note) -> Result<Reply, Refusal> {
     black_box(note);

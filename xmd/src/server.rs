@@ -136,6 +136,7 @@ impl Server {
         server.serve_web(sockets.web, config.web.connections_max);
         server.serve_mail(courier, clock);
         server.watch_database();
+        server.give_back_memory();
         presence::join(&roles.presence, clock.now().mono, roles.to_router).await?;
         server.site.set_ready(true);
         tracing::info!(client = %server.places.client, web = %server.places.web, "serving");
@@ -145,6 +146,9 @@ impl Server {
     fn serve_router(&mut self, engine: Engine<Router>, socket: UdpSocket, clock: Clock) {
         let lane = udp::serve(engine, socket, clock, self.stopped());
         self.tasks.spawn(async move { ("router", lane.await) });
+    }
+
+    fn give_back_memory(&mut self) {
         let memory = memory::give_back(self.stopped());
         self.tasks.spawn(async move {
             memory.await;

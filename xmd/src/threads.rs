@@ -1,4 +1,4 @@
-//! Threads: on a single core everything shares one, with more each lane has its own, and so has what runs beside them.
+//! Threads: on a single core everything shares one; with more, each lane has its own, and the rest those of tokio.
 
 use std::io;
 

@@ -150,31 +150,15 @@ mod tests {
     use rand::rngs::StdRng;
     use tokio::sync::oneshot;
     use xmmep::session::{ServerKey, Serves};
-    use xmmep::types::{Time, UserId};
 
     use super::*;
-    use crate::ctx::Now;
     use crate::engine::Setup;
     use crate::handlers::Handlers;
-    use crate::outbox::{LaneId, Outbox, SessionRef};
-    use crate::role::Task;
 
     /// A role that does nothing.
     struct Idle;
 
-    impl Role for Idle {
-        fn session_ended(self: &Arc<Self>, _: Now, _: &Outbox, _: UserId, _: SessionRef) -> Option<Task> {
-            None
-        }
-
-        fn deadline(&self, _: LaneId) -> Option<Time> {
-            None
-        }
-
-        fn on_deadline(self: &Arc<Self>, _: Now, _: &Outbox, _: LaneId) -> Vec<Task> {
-            Vec::new()
-        }
-    }
+    impl Role for Idle {}
 
     #[tokio::test]
     async fn other_tasks_have_their_turn_while_datagrams_wait() {

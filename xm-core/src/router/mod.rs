@@ -32,7 +32,7 @@ use crate::ctx::{Ctx, Now};
 use crate::handlers::Handlers;
 use crate::link::Link;
 use crate::origin::Peer;
-use crate::outbox::{LaneId, Outbox, SessionRef};
+use crate::outbox::{LaneId, Outbox};
 use crate::refusal::Refusal;
 use crate::role::{Role, Task};
 
@@ -163,16 +163,6 @@ impl Router {
 }
 
 impl Role for Router {
-    fn session_ended(
-        self: &Arc<Self>,
-        _now: Now,
-        _outbox: &Outbox,
-        _user: UserId,
-        _session: SessionRef,
-    ) -> Option<Task> {
-        None
-    }
-
     /// The first lane keeps house for all.
     fn deadline(&self, lane: LaneId) -> Option<Time> {
         (lane == LaneId(0)).then(|| lock(&self.due).tick)

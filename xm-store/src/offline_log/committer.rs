@@ -16,6 +16,7 @@ use super::format::{Frame, HEADER_LEN, Header, Record, VERSION, encode_batch};
 use super::index::{Fresh, Index, Location};
 use super::recover::{Doubt, Segment};
 use super::shared::Shared;
+use super::spare::Spare;
 use crate::error::StoreError;
 use crate::offline::{Appended, Erased, Expired};
 use crate::records::{Level, Parcel, ParcelId, Place};
@@ -55,6 +56,8 @@ pub(super) struct Committer {
     pub(super) segments: VecDeque<Segment>,
     /// Whether the last segment was made by this run. What a start finds is never written to again.
     pub(super) is_open: bool,
+    /// The file of the next segment.
+    pub(super) spare: Spare,
     /// The stamp of the last segment.
     pub(super) stamp: u64,
     /// The last batch tried.
@@ -101,6 +104,7 @@ impl Committer {
     ) -> Self {
         Self {
             directory: directory.to_owned(),
+            spare: Spare::new(directory, options.segment_bytes),
             options,
             calls,
             shared,
@@ -297,6 +301,9 @@ impl Committer {
         Counting::add(&self.shared.counting.batches, 1);
         Counting::add(&self.shared.counting.bytes, len as u64);
         note_places(&mut self.shared.index(), segment, records);
+        if segment.end as usize > self.options.segment_bytes / 2 {
+            self.spare.begin();
+        }
         self.note_flush(before.elapsed());
         Ok(())
     }
@@ -341,7 +348,8 @@ impl Committer {
         let mut frames = Vec::new();
         encode_batch(&records, header.stamp, header.batch, &mut frames);
         let size = self.options.segment_bytes.max(HEADER_LEN + frames.len() + len);
-        let file = Arc::new(disk::create_segment(&self.directory, &header, &frames, size, self.calls)?);
+        let spare = self.spare.take().filter(|_| size == self.options.segment_bytes);
+        let file = Arc::new(disk::create_segment(&self.directory, &header, &frames, size, spare, self.calls)?);
         if let Some(full) = previous
             && self.is_open
         {
@@ -372,14 +380,14 @@ impl Committer {
 
     /// Flushes what is left and marks the end as clean, so that damage found later is known to be damage.
     pub(super) fn stop(mut self) {
-        if self.shared.check_running().is_err() {
-            return;
+        if self.shared.check_running().is_ok() {
+            let flushed = if self.unsaved.is_empty() { Ok(()) } else { self.write(&[]) };
+            if self.is_open && flushed.is_ok() {
+                // Without the mark the next start is more careful, nothing else.
+                let _ = self.write_batch(&[Record::Stop]);
+            }
         }
-        let flushed = if self.unsaved.is_empty() { Ok(()) } else { self.write(&[]) };
-        if self.is_open && flushed.is_ok() {
-            // Without the mark the next start is more careful, nothing else.
-            let _ = self.write_batch(&[Record::Stop]);
-        }
+        self.spare.give_up();
     }
 }
 

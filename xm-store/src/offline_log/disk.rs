@@ -135,23 +135,29 @@ pub(super) fn unreachable(path: &Path, error: &io::Error) -> OpenError {
 
 /// Makes a segment of `size` bytes with these frames at its start: written aside, flushed, renamed, the directory
 /// flushed. Its space is taken now, so that a full disk is noticed here, where nothing is half done, and an append changes
-/// no file length.
+/// no file length; a `spare` file of that size has its space already.
 pub(super) fn create_segment(
     directory: &Path,
     header: &Header,
     frames: &[u8],
     size: usize,
+    spare: Option<File>,
     calls: Calls,
 ) -> Result<File, StoreError> {
     let aside = directory.join(UNFINISHED);
     let written = (|| {
         // First, so that a lack of descriptors is met before anything is done.
         let opened = Directory::open(directory)?;
-        let file = private_file(&aside)?;
-        file.set_len(0)?;
         let mut bytes = header.encode();
         bytes.extend(frames);
-        bytes.resize(size.max(bytes.len()), 0);
+        let file = if let Some(spare) = spare {
+            spare
+        } else {
+            bytes.resize(size.max(bytes.len()), 0);
+            let file = private_file(&aside)?;
+            file.set_len(0)?;
+            file
+        };
         (calls.write)(&file, &bytes, 0)?;
         Ok((file, opened))
     })();

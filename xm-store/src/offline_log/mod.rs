@@ -46,6 +46,7 @@ mod reopen;
 mod repair;
 mod segments;
 mod shared;
+mod spare;
 mod sums;
 #[cfg(test)]
 mod tests;

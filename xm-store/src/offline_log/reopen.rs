@@ -59,6 +59,7 @@ impl Committer {
 
     /// Takes the state of the disk for its own. Levels that were raised and not yet written are kept.
     pub(super) fn read(&mut self) -> Result<Recovery, OpenError> {
+        self.spare.give_up();
         let recovered = recover(&self.directory)?;
         let newest = recovered.segments.last().map_or(0, |segment| segment.number);
         if let Some(noted) = self.lock.newest().filter(|noted| *noted > newest) {

@@ -140,7 +140,7 @@ impl Fresh<'_> {
         encode_batch(&records, stamp, batch, &mut frames);
         encode_batch(last, stamp, batch + 1, &mut frames);
         let path = disk::segment_path(self.directory, segment);
-        let written = disk::create_segment(self.directory, &self.header, &frames, 0, Calls::REAL);
+        let written = disk::create_segment(self.directory, &self.header, &frames, 0, None, Calls::REAL);
         written.map_err(|error| OpenError::Unreachable { path: path.clone(), why: error.to_string() })?;
         self.written.push(path);
         let previous_end = (HEADER_LEN + frames.len()) as u64;

@@ -5,6 +5,7 @@ mod cursor;
 mod erase;
 mod failed_flush;
 mod kill_points;
+mod next_segment;
 mod stopped;
 mod vectors;
 

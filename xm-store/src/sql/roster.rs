@@ -23,6 +23,9 @@ const BLOCKED: i32 = 4;
 const BLOCKED_BY: i32 = 5;
 const VERSION: i32 = 6;
 
+/// Rows that are read one after the other. Then others on the same thread have their turn: nobody waits for a big roster.
+const ROWS_AT_ONCE: usize = 64;
+
 /// Parts of the statement, each with one value.
 const PARTS: usize = 7;
 
@@ -36,7 +39,12 @@ pub(super) async fn load(db: &impl ConnectionTrait, who: UserId) -> Result<Roste
     let all = LOAD.with(db.get_database_backend(), vec![me.into(); PARTS], || parts(me));
     let rows = db.query_all_raw(all).await?;
     let mut read = Lists::default();
-    rows.iter().try_for_each(|row| read.take(row.try_get_many_by_index()?))?;
+    for (number, row) in (1..).zip(rows) {
+        read.take(row.try_get_many_by_index()?)?;
+        if number % ROWS_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
     read.finish()
 }
 

@@ -149,6 +149,18 @@ async fn a_file_whose_last_transaction_was_cut_short_opens_as_it_was_before() {
     assert!(!try_execute(directory.path(), "RouterDB", &["SELECT * FROM cats"]).await, "what was half done is undone");
 }
 
+/// `docs/decisions/0017-how-sqlite-is-compiled.md`.
+#[tokio::test]
+async fn sqlites_threads_share_no_lock_for_their_memory() {
+    use sea_orm::{ConnectionTrait, DbBackend, Statement};
+    let sqlite = sea_orm::Database::connect("sqlite::memory:").await.unwrap();
+    let question = Statement::from_string(DbBackend::Sqlite, "PRAGMA compile_options");
+    let rows = sqlite.query_all_raw(question).await.unwrap();
+    let options: Vec<String> = rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect();
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+    assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_cannot_be_opened_is_named() {
     let directory = place();

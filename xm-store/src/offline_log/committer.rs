@@ -1,4 +1,4 @@
-//! The one thread that writes: collects what waits, writes it as one batch, flushes, answers. Compacts in between.
+//! The one thread that writes what is kept: collects what waits, writes it as one batch, flushes, answers. Compacts in between.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -301,10 +301,12 @@ impl Committer {
         Counting::add(&self.shared.counting.batches, 1);
         Counting::add(&self.shared.counting.bytes, len as u64);
         note_places(&mut self.shared.index(), segment, records);
-        if segment.end as usize > self.options.segment_bytes / 2 {
+        let is_half_full = segment.end as usize > self.options.segment_bytes / 2;
+        self.note_flush(before.elapsed());
+        // A disk without space is not filled again and again.
+        if is_half_full && !self.is_full {
             self.spare.begin();
         }
-        self.note_flush(before.elapsed());
         Ok(())
     }
 
@@ -348,7 +350,10 @@ impl Committer {
         let mut frames = Vec::new();
         encode_batch(&records, header.stamp, header.batch, &mut frames);
         let size = self.options.segment_bytes.max(HEADER_LEN + frames.len() + len);
-        let spare = self.spare.take().filter(|_| size == self.options.segment_bytes);
+        if size > self.options.segment_bytes {
+            self.spare.give_up();
+        }
+        let spare = self.spare.take();
         let file = Arc::new(disk::create_segment(&self.directory, &header, &frames, size, spare, self.calls)?);
         if let Some(full) = previous
             && self.is_open
@@ -380,14 +385,14 @@ impl Committer {
 
     /// Flushes what is left and marks the end as clean, so that damage found later is known to be damage.
     pub(super) fn stop(mut self) {
-        if self.shared.check_running().is_ok() {
-            let flushed = if self.unsaved.is_empty() { Ok(()) } else { self.write(&[]) };
-            if self.is_open && flushed.is_ok() {
-                // Without the mark the next start is more careful, nothing else.
-                let _ = self.write_batch(&[Record::Stop]);
-            }
+        if self.shared.check_running().is_err() {
+            return;
         }
-        self.spare.give_up();
+        let flushed = if self.unsaved.is_empty() { Ok(()) } else { self.write(&[]) };
+        if self.is_open && flushed.is_ok() {
+            // Without the mark the next start is more careful, nothing else.
+            let _ = self.write_batch(&[Record::Stop]);
+        }
     }
 }
 

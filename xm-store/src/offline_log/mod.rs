@@ -31,7 +31,7 @@
 //! A full disk refuses appends and nothing else, and ends by itself.
 //!
 //! The index, some 340 bytes per waiting message, is in memory; it is rebuilt at each start by reading the segments once.
-//! The log takes about twice the room of what waits, and two segments.
+//! The log takes about twice the room of what waits, and three segments.
 
 mod check;
 mod committer;
@@ -81,8 +81,8 @@ const JOBS_MAX: usize = 4_096;
 pub struct Options {
     /// How much may wait for one recipient.
     pub quotas: Quotas,
-    /// Bytes of a segment, taken from the disk when it is made. Default 8 MiB: small enough to make at each start,
-    /// large enough that the making, with its two flushes, is rare.
+    /// Bytes of a segment, taken from the disk when the one before is half full. Default 8 MiB: small enough to make at each
+    /// start, large enough that the making is rare.
     pub segment_bytes: usize,
 }
 

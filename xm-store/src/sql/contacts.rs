@@ -263,7 +263,7 @@ async fn erase(txn: &DatabaseTransaction, who: UserId) -> Result<Vec<UserId>, St
 #[async_trait]
 impl Contacts for SqlPresence {
     async fn load(&self, who: UserId) -> Result<Roster, StoreError> {
-        roster::load(&self.database.reader().await?, who).await
+        roster::load(self.database.reader().await?, who).await
     }
 
     async fn ask(&self, wish: Ask) -> Result<Asked, RosterError> {

@@ -23,7 +23,7 @@ const BLOCKED: i32 = 4;
 const BLOCKED_BY: i32 = 5;
 const VERSION: i32 = 6;
 
-/// Rows that are read one after the other. Then others on the same thread have their turn: nobody waits for a big roster.
+/// Rows that are taken apart at a time. Then others on the same thread have their turn.
 const ROWS_AT_ONCE: usize = 64;
 
 /// Parts of the statement, each with one value.
@@ -33,11 +33,13 @@ const PARTS: usize = 7;
 type Row =
     (i32, i64, Option<String>, Option<i64>, Option<String>, Option<i16>, Option<i64>, Option<String>, Option<Vec<u8>>);
 
-pub(super) async fn load(db: &impl ConnectionTrait, who: UserId) -> Result<Roster, StoreError> {
+pub(super) async fn load(db: impl ConnectionTrait, who: UserId) -> Result<Roster, StoreError> {
     static LOAD: Prepared = Prepared::new();
     let me = signed(who.0);
     let all = LOAD.with(db.get_database_backend(), vec![me.into(); PARTS], || parts(me));
     let rows = db.query_all_raw(all).await?;
+    // Others may read while these rows are taken apart.
+    drop(db);
     let mut read = Lists::default();
     for (number, row) in (1..).zip(rows) {
         read.take(row.try_get_many_by_index()?)?;

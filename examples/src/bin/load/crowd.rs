@@ -56,8 +56,7 @@ struct Members {
     clock: Instant,
     shared: Shared,
     all: Vec<Place>,
-    /// Who gets what comes to a shared socket.
-    by_index: Option<HashMap<(u32, u32), Member>>,
+    by_index: Option<ByIndex>,
     due: BinaryHeap<Reverse<(Time, Member)>>,
     touched: Vec<Member>,
     /// Datagrams of handshakes.
@@ -160,6 +159,16 @@ impl<'a> Crowd<'a> {
     }
 }
 
+/// Who gets what comes to a shared socket, by the socket and the index of the client.
+type ByIndex = HashMap<(u32, u32), Member>;
+
+/// Whether no other client behind that socket has this index. Each draws its own at random; among a million, some two draw the
+/// same, and one of them would never hear anything again.
+fn is_free(by_index: Option<&ByIndex>, member: Member, socket: u32, index: Option<u32>) -> bool {
+    let holder = by_index.zip(index).and_then(|(by_index, index)| by_index.get(&(socket, index)));
+    holder.is_none_or(|holder| *holder == member)
+}
+
 impl Members {
     fn now(&self) -> Time {
         Time::from_micros(u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX))
@@ -168,7 +177,12 @@ impl Members {
     fn log_in(&mut self, member: Member, socket: u32) {
         let now = self.now();
         let Some(place) = self.all.get_mut(member as usize) else { return };
-        let datagram = place.user.log_in(now, &place.name, &mut self.shared);
+        let datagram = loop {
+            let datagram = place.user.log_in(now, &place.name, &mut self.shared);
+            if is_free(self.by_index.as_ref(), member, socket, place.user.index()) {
+                break datagram;
+            }
+        };
         self.out.push((member, self.shared.router, datagram));
         self.find_under_its_index(member, socket);
         self.touch(member);
@@ -212,6 +226,10 @@ impl Members {
         };
         let happened = &mut |what| self.happened.push((member, what));
         let reply = place.user.datagram(now, from, bytes, &place.name, &mut self.shared, happened);
+        let index = place.user.index();
+        if index != place.index && !is_free(self.by_index.as_ref(), member, socket, index) {
+            return self.log_in(member, socket);
+        }
         self.out.extend(reply.map(|(to, bytes)| (member, to, bytes)));
         self.find_under_its_index(member, socket);
         self.touch(member);

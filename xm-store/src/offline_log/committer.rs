@@ -351,6 +351,7 @@ impl Committer {
         encode_batch(&records, header.stamp, header.batch, &mut frames);
         let size = self.options.segment_bytes.max(HEADER_LEN + frames.len() + len);
         if size > self.options.segment_bytes {
+            // All its space is to be taken before it has its name.
             self.spare.give_up();
         }
         let spare = self.spare.take();

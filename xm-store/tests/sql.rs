@@ -221,18 +221,19 @@ async fn rows_no_version_wrote_are_errors_and_not_panics() {
     for damage in damages {
         let directory = place();
         let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap();
-        let account = xm_store::records::NewAccount {
-            user: xmmep::types::UserId(7),
-            name: name("ann"),
+        let account = |user, called| xm_store::records::NewAccount {
+            user: xmmep::types::UserId(user),
+            name: name(called),
             email: xmmep::name::Email::new("ann@example.org").unwrap(),
             key_hash: xmmep::secret::KeyHash::from_bytes([1; 32]),
             profile: profile("about"),
             created: NOW,
         };
-        store.create(account).await.unwrap();
+        store.create(account(7, "ann")).await.unwrap();
+        store.create(account(8, "bob")).await.unwrap();
         store.close().await;
         let relax = "PRAGMA ignore_check_constraints = ON";
-        let sql = format!("UPDATE accounts SET {damage}");
+        let sql = format!("UPDATE accounts SET {damage} WHERE user = 7");
         // A damage the schema itself prevents is none.
         if !try_execute(directory.path(), "PresenceDB_C1P1", &[relax, &sql]).await {
             continue;
@@ -240,6 +241,11 @@ async fn rows_no_version_wrote_are_errors_and_not_panics() {
         let store = open_presence(&url(directory.path(), "PresenceDB_C1P1")).await.unwrap();
         let found = store.by_user(xmmep::types::UserId(7)).await;
         assert!(matches!(found, Err(StoreError::Corrupt(_))), "{damage}: {found:?}");
+        // Looked for at once, they share a statement.
+        let (ann, bob) = (name("ann"), name("bob"));
+        let (ann, bob) = tokio::join!(store.by_name(&ann), store.by_name(&bob));
+        assert!(matches!(ann, Err(StoreError::Corrupt(_))), "{damage}: {ann:?}");
+        assert_eq!(bob.unwrap().unwrap().user.0, 8, "{damage}");
     }
 }
 

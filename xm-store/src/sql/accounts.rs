@@ -8,11 +8,12 @@ use xmmep::name::UserName;
 use xmmep::types::{UserId, WallTime};
 
 use super::SqlPresence;
+use super::by_name::Named;
 use super::decode::{email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::account::{Column, Entity, Model};
 use super::prepared::Prepared;
 use super::search_index;
-use super::unique::{Unique, by_key};
+use super::unique::Unique;
 use crate::accounts::{Accounts, BY_USERS_MAX, Creation, LoginHistory, ProfileChanges};
 use crate::error::StoreError;
 use crate::records::{Account, Findable, NewAccount};
@@ -162,6 +163,19 @@ async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreErr
     Ok(Entity::delete_by_id(signed(user.0)).exec(txn).await?.rows_affected > 0)
 }
 
+impl Named for Entity {
+    type Record = Account;
+    const FOLDED: Column = Column::NameFolded;
+
+    fn folded(row: &Model) -> &[u8] {
+        &row.name_folded
+    }
+
+    fn decode(row: &Model) -> Result<Account, StoreError> {
+        account(row)
+    }
+}
+
 #[async_trait]
 impl Accounts for SqlPresence {
     async fn create(&self, new: NewAccount) -> Result<Creation, StoreError> {
@@ -169,10 +183,7 @@ impl Accounts for SqlPresence {
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Account>, StoreError> {
-        static BY_NAME: Prepared = Prepared::new();
-        let (db, folded) = (&self.database.reader().await?, name.folded().into_bytes());
-        let query = |folded| Entity::find().filter(Column::NameFolded.eq(folded));
-        by_key(db, &BY_NAME, folded.into(), query).await?.as_ref().map(account).transpose()
+        self.by_name.find(name.folded().into_bytes()).await
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Account>, StoreError> {

@@ -149,6 +149,8 @@ fn sqlite_options(sqlite: SqliteConnectOptions, path: &Path) -> SqliteConnectOpt
         // In KiB, per connection. The system keeps the pages, too, and once for all of them: 2 MiB each, as is usual, would
         // take more memory than ten thousand users.
         .pragma("cache_size", "-256")
+        // Rows that a statement may be ahead of who takes them: stopping it and going on takes longer than many rows.
+        .row_buffer_size(1_024)
         .busy_timeout(WAIT_MAX)
 }
 

@@ -14,7 +14,6 @@ use super::contacts_groups as groups;
 use super::decode::{corrupt, millis, number, person, signed, text, user, wall};
 use super::entity::block;
 use super::entity::relation::{Column, Entity, Model};
-use super::roster;
 use super::unique::Unique;
 use crate::contacts::{Answer, Answered, Ask, Asked, Contacts, Heard, Standing};
 use crate::error::{RosterError, RosterRefusal, StoreError};
@@ -263,7 +262,7 @@ async fn erase(txn: &DatabaseTransaction, who: UserId) -> Result<Vec<UserId>, St
 #[async_trait]
 impl Contacts for SqlPresence {
     async fn load(&self, who: UserId) -> Result<Roster, StoreError> {
-        roster::load(self.database.reader().await?, who).await
+        self.rosters.find(who).await
     }
 
     async fn ask(&self, wish: Ask) -> Result<Asked, RosterError> {

@@ -19,6 +19,7 @@ use super::fence::{Fence, Mark};
 use super::health::{Health, Stats};
 use super::migration::Steps;
 use super::panics::{caught, check};
+use super::together::{Shared, Together};
 use super::writer::{Work, Writer};
 use super::{fence, migrate, panics, settings};
 use crate::error::{OpenError, StoreError};
@@ -78,13 +79,15 @@ impl Database {
         })
     }
 
+    /// Calls of one kind, which share statements.
+    pub(super) fn together<S: Shared>(&self, kind: S) -> Together<S> {
+        Together::start(kind, self.health.clone())
+    }
+
     /// For queries outside a transaction. Each ends in time.
     pub(super) async fn reader(&self) -> Result<Reader<'_>, StoreError> {
         self.health.check()?;
-        let busy = || {
-            self.health.turned_down(1);
-            StoreError::Busy("too many reads wait".into())
-        };
+        let busy = || self.health.busy("too many reads wait");
         let place = self.reads.try_acquire().map_err(|_| busy())?;
         let turn = timeout(WAIT_MAX, self.turns.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)?;
         Ok(Reader { database: self, connection: self.read.get(), _place: place, _turn: turn })

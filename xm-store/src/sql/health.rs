@@ -93,6 +93,12 @@ impl Health {
         found
     }
 
+    /// A call is turned down unmade, because too many wait or it has waited too long.
+    pub(super) fn busy(&self, why: &str) -> StoreError {
+        self.turned_down(1);
+        StoreError::Busy(why.into())
+    }
+
     /// The database did not answer.
     pub(super) fn away(&self, why: &str) {
         self.outages.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ impl SqlPlacements {
     ) -> Result<Vec<UserId>, StoreError> {
         check(people.len())?;
         let work = (presence, people, now);
-        self.0.write(work, |txn, (presence, people, now)| Box::pin(place(txn, *presence, people, *now))).await
+        self.database.write(work, |txn, (presence, people, now)| Box::pin(place(txn, *presence, people, *now))).await
     }
 }
 

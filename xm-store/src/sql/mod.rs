@@ -35,6 +35,7 @@
 mod accounts;
 mod address;
 mod backup;
+mod by_name;
 mod check;
 mod connect;
 mod contacts;
@@ -59,6 +60,7 @@ mod search;
 mod search_index;
 mod server;
 mod settings;
+mod together;
 mod unique;
 mod writer;
 
@@ -67,13 +69,16 @@ use std::sync::Arc;
 
 use address::Address;
 pub use backup::{FileCopy, copy_files, skip_users, skip_versions};
+use by_name::ByName;
 pub use check::{Checked, Progress, check_homes, server_warnings};
 use database::Database;
 pub use fence::Mark;
 pub use health::Stats;
 pub use import::IMPORT_MAX;
 pub use migrate::SchemaStatus;
+use roster::Rosters;
 pub use server::{BadServer, Server};
+use together::Together;
 
 use crate::Stores;
 use crate::error::{OpenError, StoreError};
@@ -81,13 +86,18 @@ use crate::records::Quotas;
 
 /// [`Placements`](crate::Placements) in RouterDB.
 #[derive(Debug)]
-pub struct SqlPlacements(Database);
+pub struct SqlPlacements {
+    database: Arc<Database>,
+    by_name: Together<ByName<entity::placement::Entity>>,
+}
 
 /// [`Accounts`](crate::Accounts), [`Contacts`](crate::Contacts), [`Search`](crate::Search) and
 /// [`Offline`](crate::Offline) in PresenceDB.
 #[derive(Debug)]
 pub struct SqlPresence {
-    database: Database,
+    database: Arc<Database>,
+    by_name: Together<ByName<entity::account::Entity>>,
+    rosters: Together<Rosters>,
     quotas: Quotas,
     /// Searches take turns: see `search.rs`.
     searching: tokio::sync::Semaphore,
@@ -102,7 +112,9 @@ pub struct SqlMailQueue(Database);
 /// # Errors
 /// See [`OpenError`].
 pub async fn open_router(url: &str) -> Result<SqlPlacements, OpenError> {
-    Database::open::<migration::Router>(url).await.map(SqlPlacements)
+    let database = Arc::new(Database::open::<migration::Router>(url).await?);
+    let by_name = database.together(ByName::new(database.clone()));
+    Ok(SqlPlacements { database, by_name })
 }
 
 /// Opens the PresenceDB of one identity, or makes it. See [`open_router`].
@@ -110,7 +122,7 @@ pub async fn open_router(url: &str) -> Result<SqlPlacements, OpenError> {
 /// # Errors
 /// See [`OpenError`].
 pub async fn open_presence(url: &str) -> Result<SqlPresence, OpenError> {
-    let database = Database::open::<migration::Presence>(url).await?;
+    let database = Arc::new(Database::open::<migration::Presence>(url).await?);
     let ready = async {
         database.fence().await?;
         search_index::fill(&database).await
@@ -119,7 +131,9 @@ pub async fn open_presence(url: &str) -> Result<SqlPresence, OpenError> {
         StoreError::Corrupt(why) => OpenError::Foreign { path: shown(url), why },
         error => OpenError::Unreachable { path: shown(url), why: error.to_string() },
     })?;
-    Ok(SqlPresence { database, quotas: Quotas::default(), searching: search::turns() })
+    let by_name = database.together(ByName::new(database.clone()));
+    let rosters = database.together(Rosters::new(database.clone()));
+    Ok(SqlPresence { database, by_name, rosters, quotas: Quotas::default(), searching: search::turns() })
 }
 
 /// What errors call the database: the URL without its password.
@@ -219,7 +233,7 @@ macro_rules! opened {
     };
 }
 
-opened!(SqlPlacements, 0);
+opened!(SqlPlacements, database);
 opened!(SqlPresence, database);
 opened!(SqlMailQueue, 0);
 

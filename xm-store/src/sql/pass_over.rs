@@ -27,7 +27,7 @@ impl SqlPlacements {
     pub async fn pass_over_users(&self, count: u32) -> Result<(), StoreError> {
         let mut left = count;
         while left > 0 {
-            left -= self.0.write(left, |txn, left| Box::pin(users(txn, *left))).await?;
+            left -= self.database.write(left, |txn, left| Box::pin(users(txn, *left))).await?;
         }
         Ok(())
     }

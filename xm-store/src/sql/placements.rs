@@ -9,11 +9,11 @@ use xmmep::secret::{KdfParams, Salt, TokenHash};
 use xmmep::types::{PresenceId, RequestId, UserId, WallTime};
 
 use super::SqlPlacements;
+use super::by_name::Named;
 use super::decode::{bytes, corrupt, email, key_hash, millis, name, number, profile, signed, user, wall};
 use super::entity::placement::{ActiveModel, Column, Entity, Model};
 use super::entity::request;
-use super::prepared::Prepared;
-use super::unique::{Unique, by_key};
+use super::unique::Unique;
 use crate::error::StoreError;
 use crate::placements::{Activation, Placements, Registration, Renewal};
 use crate::records::{Form, NewPlacement, Placement, PlacementState, REGISTRATION_KEPT};
@@ -254,22 +254,33 @@ async fn erase(txn: &DatabaseTransaction, user: UserId) -> Result<bool, StoreErr
 impl SqlPlacements {
     async fn one(&self, which: impl IntoCondition) -> Result<Option<Placement>, StoreError> {
         // Of several rows with one token, which only chance could bring about, the newest counts.
-        let found = Entity::find().filter(which).order_by_desc(Column::User).unique(&self.0.reader().await?).await?;
+        let found =
+            Entity::find().filter(which).order_by_desc(Column::User).unique(&self.database.reader().await?).await?;
         found.as_ref().map(placement).transpose()
+    }
+}
+
+impl Named for Entity {
+    type Record = Placement;
+    const FOLDED: Column = Column::NameFolded;
+
+    fn folded(row: &Model) -> &[u8] {
+        &row.name_folded
+    }
+
+    fn decode(row: &Model) -> Result<Placement, StoreError> {
+        placement(row)
     }
 }
 
 #[async_trait]
 impl Placements for SqlPlacements {
     async fn register(&self, new: NewPlacement, now: WallTime) -> Result<Registration, StoreError> {
-        self.0.write((new, now), |txn, (new, now)| Box::pin(register(txn, new, *now))).await
+        self.database.write((new, now), |txn, (new, now)| Box::pin(register(txn, new, *now))).await
     }
 
     async fn by_name(&self, name: &UserName) -> Result<Option<Placement>, StoreError> {
-        static BY_NAME: Prepared = Prepared::new();
-        let (db, folded) = (&self.0.reader().await?, name.folded().into_bytes());
-        let query = |folded| Entity::find().filter(Column::NameFolded.eq(folded));
-        by_key(db, &BY_NAME, folded.into(), query).await?.as_ref().map(placement).transpose()
+        self.by_name.find(name.folded().into_bytes()).await
     }
 
     async fn by_user(&self, user: UserId) -> Result<Option<Placement>, StoreError> {
@@ -287,19 +298,20 @@ impl Placements for SqlPlacements {
         now: WallTime,
     ) -> Result<Activation, StoreError> {
         let asked = (token.expose().to_vec(), presence, now);
-        let begin =
-            self.0.write(asked, |txn, (token, presence, now)| Box::pin(begin_activation(txn, token, *presence, *now)));
+        let begin = self
+            .database
+            .write(asked, |txn, (token, presence, now)| Box::pin(begin_activation(txn, token, *presence, *now)));
         begin.await
     }
 
     async fn finish_activation(&self, user: UserId) -> Result<(), StoreError> {
-        self.0.write(user, |txn, user| Box::pin(finish_activation(txn, *user))).await
+        self.database.write(user, |txn, user| Box::pin(finish_activation(txn, *user))).await
     }
 
     async fn activating(&self) -> Result<Vec<Placement>, StoreError> {
         let begun = Entity::find().filter(Column::State.eq(ACTIVATING)).order_by_asc(Column::User);
-        let begun = begun.all(&self.0.reader().await?).await?;
-        Ok(self.0.readable(begun.iter().map(placement)))
+        let begun = begun.all(&self.database.reader().await?).await?;
+        Ok(self.database.readable(begun.iter().map(placement)))
     }
 
     async fn renew_token(
@@ -311,7 +323,7 @@ impl Placements for SqlPlacements {
         now: WallTime,
     ) -> Result<Renewal, StoreError> {
         let new = NewToken { email: email.clone(), request, token: token.expose().to_vec(), expires, now };
-        self.0.write(new, |txn, new| Box::pin(renew_token(txn, new))).await
+        self.database.write(new, |txn, new| Box::pin(renew_token(txn, new))).await
     }
 
     async fn locate(&self, user: UserId) -> Result<Option<PresenceId>, StoreError> {
@@ -319,12 +331,12 @@ impl Placements for SqlPlacements {
     }
 
     async fn forget(&self, now: WallTime) -> Result<u64, StoreError> {
-        self.0.write(now, |txn, now| Box::pin(forget(txn, *now))).await
+        self.database.write(now, |txn, now| Box::pin(forget(txn, *now))).await
     }
 
     async fn erase(&self, user: UserId) -> Result<bool, StoreError> {
-        let erased = self.0.write(user, |txn, user| Box::pin(erase(txn, *user))).await?;
-        self.0.scrub().await?;
+        let erased = self.database.write(user, |txn, user| Box::pin(erase(txn, *user))).await?;
+        self.database.scrub().await?;
         Ok(erased)
     }
 }

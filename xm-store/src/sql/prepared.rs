@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use sea_orm::{DbBackend, Statement, StatementBuilder, Value};
 
-/// A statement of which only the values change. Lives in a `static` beside its one use.
+/// A statement of which only the values change. Lives beside its one use.
+#[derive(Default)]
 pub(super) struct Prepared {
     sqlite: OnceLock<String>,
     mysql: OnceLock<String>,

@@ -1,15 +1,19 @@
-//! Reading a whole roster, in one statement: what a login costs is mostly statements, each of which goes to the thread of a
+//! Reading whole rosters, in one statement: what a login costs is mostly statements, each of which goes to the thread of a
 //! connection and back. And one statement sees one moment, so that the lists fit each other without a transaction.
 
-use sea_orm::ConnectionTrait;
-use sea_orm::sea_query::{Expr, ExprTrait, IntoColumnRef, SelectStatement, UnionType};
+use std::iter;
+use std::sync::Arc;
+
+use sea_orm::sea_query::{Expr, ExprTrait, SelectStatement, UnionType};
+use sea_orm::{ConnectionTrait, EntityTrait, Value};
 use xmmep::types::{GroupId, UserId};
 
 use super::contacts::{PENDING, state};
 use super::contacts_groups as groups;
+use super::database::Database;
 use super::decode::{corrupt, number, person, signed, text, user, wall};
 use super::entity::{block, relation, roster, roster_group};
-use super::prepared::Prepared;
+use super::together::{PreparedLists, Shared};
 use crate::error::StoreError;
 use crate::records::{BuddyEntry, BuddyRequest, Group, Person, Roster, Watcher};
 
@@ -26,67 +30,109 @@ const VERSION: i32 = 6;
 /// Rows that are taken apart at a time. Then others on the same thread have their turn.
 const ROWS_AT_ONCE: usize = 64;
 
-/// Parts of the statement, each with one value.
+/// Parts of the statement, each with the same keys.
 const PARTS: usize = 7;
 
-/// What, id, name, group, display name, state, time, greeting; the name of a group.
-type Row =
-    (i32, i64, Option<String>, Option<i64>, Option<String>, Option<i16>, Option<i64>, Option<String>, Option<Vec<u8>>);
+/// What, whose, id, name, group, display name, state, time, greeting; the name of a group.
+type Row = (
+    i32,
+    i64,
+    i64,
+    Option<String>,
+    Option<i64>,
+    Option<String>,
+    Option<i16>,
+    Option<i64>,
+    Option<String>,
+    Option<Vec<u8>>,
+);
 
-pub(super) async fn load(db: impl ConnectionTrait, who: UserId) -> Result<Roster, StoreError> {
-    static LOAD: Prepared = Prepared::new();
-    let me = signed(who.0);
-    let all = LOAD.with(db.get_database_backend(), vec![me.into(); PARTS], || parts(me));
-    let rows = db.query_all_raw(all).await?;
-    // Others may read while these rows are taken apart.
-    drop(db);
-    let mut read = Lists::default();
-    for (number, row) in (1..).zip(rows) {
-        read.take(row.try_get_many_by_index()?)?;
-        if number % ROWS_AT_ONCE == 0 {
-            tokio::task::yield_now().await;
-        }
+/// Reading rosters.
+pub(super) struct Rosters {
+    database: Arc<Database>,
+    statements: PreparedLists,
+}
+
+impl Rosters {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        Self { database, statements: PreparedLists::default() }
     }
-    read.finish()
 }
 
-/// All parts. The only value in them is `me`. Between them the first two have a value in each column: PostgreSQL takes their types.
-fn parts(me: i64) -> SelectStatement {
-    let mut all = part(GROUP, roster_group::Column::GroupId, [(8, roster_group::Column::Name)]);
-    all.from(roster_group::Entity).and_where(Expr::col(roster_group::Column::Owner).eq(me));
-    use relation::Column as Relation;
-    let told = [(2, Relation::BuddyName), (3, Relation::GroupId), (4, Relation::DisplayName), (5, Relation::State)];
-    let mut buddies =
-        part(BUDDY, Relation::Buddy, told.into_iter().chain([(6, Relation::AskedAt), (7, Relation::Greeting)]));
-    buddies.from(relation::Entity).and_where(Expr::col(Relation::Owner).eq(me));
-    let mut watchers = part(WATCHER, Relation::Owner, [(2, Relation::OwnerName), (5, Relation::State)]);
-    watchers.from(relation::Entity).and_where(Expr::col(Relation::Buddy).eq(me));
-    let mut requests =
-        part(REQUEST, Relation::Owner, [(2, Relation::OwnerName), (6, Relation::AskedAt), (7, Relation::Greeting)]);
-    requests.from(relation::Entity).and_where(Expr::col(Relation::Buddy).eq(me));
-    requests.and_where(Expr::col(Relation::State).eq(Expr::cust(PENDING.to_string())));
+impl Shared for Rosters {
+    type Key = UserId;
+    type Found = Roster;
+
+    async fn find(&self, users: &[&UserId]) -> Result<Vec<Roster>, StoreError> {
+        let (load, keys) = self.statements.with_keys(users.iter().map(|user| signed(user.0).into()));
+        let rows = {
+            let db = self.database.reader().await?;
+            let values = iter::repeat_n(&keys, PARTS).flatten().cloned().collect();
+            let all = load.with(db.get_database_backend(), values, || parts(&keys));
+            // Others may read while these rows are taken apart.
+            db.query_all_raw(all).await?
+        };
+        let mut read: Vec<_> = users.iter().map(|_| Lists::default()).collect();
+        for (number, row) in (1..).zip(rows) {
+            let row: Row = row.try_get_many_by_index()?;
+            let owner = user(row.1);
+            let whose = users.iter().position(|user| **user == owner);
+            let whose = whose.ok_or_else(|| corrupt(format_args!("the roster of {owner}, who was not asked for")))?;
+            read[whose].take(row)?;
+            if number % ROWS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        read.into_iter().map(Lists::finish).collect()
+    }
+}
+
+/// All parts. Between them the first two have a value in each column: PostgreSQL takes their types.
+fn parts(users: &[Value]) -> SelectStatement {
     use block::Column as Block;
-    let mut blocked = part(BLOCKED, Block::Other, [(2, Block::OtherName)]);
-    blocked.from(block::Entity).and_where(Expr::col(Block::Owner).eq(me));
-    let mut blocked_by = part(BLOCKED_BY, Block::Owner, []);
-    blocked_by.from(block::Entity).and_where(Expr::col(Block::Other).eq(me));
-    let mut version = part(VERSION, roster::Column::Changes, []);
-    version.from(roster::Entity).and_where(Expr::col(roster::Column::Owner).eq(me));
+    use relation::Column as Relation;
+    use roster_group::Column as Group;
+    let mut groups = part::<roster_group::Entity>(GROUP, users, Group::Owner, Group::GroupId, &[(9, Group::Name)]);
+    let told = [
+        (3, Relation::BuddyName),
+        (4, Relation::GroupId),
+        (5, Relation::DisplayName),
+        (6, Relation::State),
+        (7, Relation::AskedAt),
+        (8, Relation::Greeting),
+    ];
+    let buddies = part::<relation::Entity>(BUDDY, users, Relation::Owner, Relation::Buddy, &told);
+    let told = [(3, Relation::OwnerName), (6, Relation::State)];
+    let watchers = part::<relation::Entity>(WATCHER, users, Relation::Buddy, Relation::Owner, &told);
+    let told = [(3, Relation::OwnerName), (7, Relation::AskedAt), (8, Relation::Greeting)];
+    let mut requests = part::<relation::Entity>(REQUEST, users, Relation::Buddy, Relation::Owner, &told);
+    requests.and_where(Expr::col(Relation::State).eq(Expr::cust(PENDING.to_string())));
+    let blocked = part::<block::Entity>(BLOCKED, users, Block::Owner, Block::Other, &[(3, Block::OtherName)]);
+    let blocked_by = part::<block::Entity>(BLOCKED_BY, users, Block::Other, Block::Owner, &[]);
+    let version = part::<roster::Entity>(VERSION, users, roster::Column::Owner, roster::Column::Changes, &[]);
     let others = [buddies, watchers, requests, blocked, blocked_by, version];
-    all.unions(others.map(|part| (UnionType::All, part))).take()
+    groups.unions(others.map(|part| (UnionType::All, part))).take()
 }
 
-/// The columns of a part: what it is, an id, and those given at their places; the others are null.
-fn part<C: IntoColumnRef + Copy>(what: i32, id: C, given: impl IntoIterator<Item = (usize, C)>) -> SelectStatement {
-    let mut columns: [Option<C>; 9] = [None; 9];
-    columns[1] = Some(id);
-    given.into_iter().for_each(|(place, column)| columns[place] = Some(column));
+/// The rows of a table that have one of `users` in the column `whose`: what a row is, whose, an id, and the columns given at
+/// their places; the others are null.
+fn part<E: EntityTrait>(
+    what: i32,
+    users: &[Value],
+    whose: E::Column,
+    id: E::Column,
+    given: &[(usize, E::Column)],
+) -> SelectStatement {
+    let mut columns: [Option<E::Column>; 10] = [None; 10];
+    columns[1] = Some(whose);
+    columns[2] = Some(id);
+    given.iter().for_each(|&(place, column)| columns[place] = Some(column));
     let mut part = SelectStatement::new();
     part.expr(Expr::cust(what.to_string()));
     for column in columns.into_iter().skip(1) {
         part.expr(column.map_or_else(|| Expr::cust("NULL"), Expr::col));
     }
-    part.take()
+    part.from(E::default()).and_where(Expr::col(whose).is_in(users.iter().cloned())).take()
 }
 
 /// The lists, as far as they were read.
@@ -103,7 +149,7 @@ struct Lists {
 
 impl Lists {
     fn take(&mut self, row: Row) -> Result<(), StoreError> {
-        let (what, id, name, group, display_name, stands, at, greeting, group_name) = row;
+        let (what, _, id, name, group, display_name, stands, at, greeting, group_name) = row;
         let missing = || corrupt(format_args!("a null in part {what} of a roster"));
         let named = |name: Option<String>| person(id, &name.ok_or_else(missing)?);
         match what {

@@ -9,7 +9,7 @@ use xmmep::name::Email;
 use xmmep::secret::KeyHash;
 use xmmep::types::UserId;
 
-use super::{AWKWARD, Open, at, name, profile};
+use super::{AWKWARD, Open, at, at_once, name, profile};
 use crate::accounts::{Accounts, Creation, LoginHistory};
 use crate::records::NewAccount;
 
@@ -27,6 +27,7 @@ macro_rules! accounts_cases {
                 an_id_or_a_name_of_another_account_is_a_conflict,
                 of_many_accounts_of_one_name_at_once_one_is_taken,
                 many_accounts_are_found_in_one_call,
+                names_looked_for_at_once_find_each_their_own,
                 awkward_profiles_are_kept_byte_for_byte,
                 failures_are_counted_until_the_next_good_login,
                 what_happened_after_the_caller_read_counts,
@@ -122,6 +123,21 @@ pub async fn many_accounts_are_found_in_one_call(open: &Open<dyn Accounts>) {
     let all: Vec<_> = (1..=900).map(UserId).collect();
     assert_eq!(store.by_users(&all).await.unwrap().len(), 40);
     assert_eq!(store.by_users(&[]).await.unwrap(), []);
+}
+
+pub async fn names_looked_for_at_once_find_each_their_own(open: &Open<dyn Accounts>) {
+    let store = open.open().await;
+    for user in 1..=40 {
+        store.create(account(user, &format!("user{user}"))).await.unwrap();
+    }
+    // Some are nobody's, some are looked for three times.
+    let wanted: Vec<_> = (20..60).chain(30..50).chain([30; 20]).collect();
+    let found = at_once(wanted.iter().map(|user| {
+        let (store, name) = (Arc::clone(&store), name(&format!("USER{user}")));
+        async move { store.by_name(&name).await.unwrap().map(|account| account.user.0) }
+    }));
+    let expected: Vec<_> = wanted.iter().map(|user| Some(*user).filter(|user| *user <= 40)).collect();
+    assert_eq!(found.await, expected);
 }
 
 pub async fn awkward_profiles_are_kept_byte_for_byte(open: &Open<dyn Accounts>) {

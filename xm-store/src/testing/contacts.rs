@@ -3,9 +3,11 @@
 #![allow(missing_docs, clippy::missing_panics_doc, reason = "the name of a case says what it proves")]
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
 
+use std::sync::Arc;
+
 use xmmep::types::{GroupId, UserId};
 
-use super::{AWKWARD, Open, at, name, text};
+use super::{AWKWARD, Open, at, at_once, name, text};
 use crate::contacts::{Answer, Ask, Asked, Contacts, Standing};
 use crate::error::{RosterError, RosterRefusal};
 use crate::records::{ASK_AGAIN_AFTER, BuddyState, Person, Roster};
@@ -37,6 +39,7 @@ macro_rules! contacts_cases {
                 nobody_is_his_own_buddy,
                 awkward_texts_are_kept_byte_for_byte,
                 lists_are_sorted_and_separate,
+                rosters_read_at_once_are_each_their_own,
                 an_erased_user_is_on_nobodys_list,
             ],
             contacts_fields: [
@@ -378,6 +381,28 @@ pub async fn lists_are_sorted_and_separate(open: &Open<dyn Contacts>) {
     assert_eq!(ann.blocked.iter().map(|person| person.user).collect::<Vec<_>>(), sorted);
     assert_eq!(ann.blocked_by, sorted);
     assert_eq!(asking(&load(&*store, BOB).await), [10, 20, 30, u64::MAX]);
+}
+
+pub async fn rosters_read_at_once_are_each_their_own(open: &Open<dyn Contacts>) {
+    let store = open.open().await;
+    for user in 1..=20 {
+        befriend(&*store, user, user + 1).await;
+        store.ask(wish(user, user + 2)).await.unwrap();
+        store.block(UserId(user), &person(user + 3), at(user)).await.unwrap();
+        store.create_group(UserId(user), text(&format!("group of {user}"))).await.unwrap();
+    }
+    let mut alone = Vec::new();
+    for user in 1..=30 {
+        alone.push(load(&*store, user).await);
+    }
+    let twice: Vec<_> = (1..=30).chain((1..=30).rev()).collect();
+    let read = at_once(twice.iter().map(|&user| {
+        let store = Arc::clone(&store);
+        async move { (user, load(&*store, user).await) }
+    }));
+    for (user, roster) in read.await {
+        assert_eq!(roster, alone[user as usize - 1], "user {user}");
+    }
 }
 
 pub async fn an_erased_user_is_on_nobodys_list(open: &Open<dyn Contacts>) {

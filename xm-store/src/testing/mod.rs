@@ -85,6 +85,21 @@ pub fn run(case: impl Future<Output = ()>) {
     runtime.expect("the test has threads").block_on(case);
 }
 
+/// Makes all calls at once; what they answered, in their order.
+///
+/// # Panics
+/// If one of them does.
+pub(crate) async fn at_once<T: Send + 'static>(
+    calls: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let calls: Vec<_> = calls.into_iter().map(tokio::spawn).collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.expect("no call panics"));
+    }
+    answers
+}
+
 /// Emits one `#[test]` per case of the named trait, in a module of the given name. See [`testing`](crate::testing).
 ///
 /// Where a store needs what a machine may lack, its constructor returns `Option<Open<_>>`: with `None` the cases pass.

@@ -51,6 +51,7 @@ macro_rules! placements_cases {
                 of_many_registrations_of_one_name_at_once_one_wins,
                 of_many_registrations_of_one_address_at_once_one_wins,
                 one_request_sent_many_times_at_once_makes_one_user,
+                names_looked_for_at_once_find_each_their_own,
                 a_repeated_request_gets_the_first_answer_also_after_a_restart,
                 one_token_at_once_for_two_presences_names_one,
             ],

@@ -8,24 +8,17 @@ use std::sync::Arc;
 use xmmep::types::PresenceId;
 
 use super::placements::{email, form, registered, token};
-use super::{Open, at};
+use super::{Open, at, at_once, name};
 use crate::placements::{Activation, Placements, Registration};
 use crate::records::NewPlacement;
 
 /// Registers all at once and returns the answers.
-async fn at_once(store: &Arc<dyn Placements>, forms: Vec<NewPlacement>) -> Vec<Registration> {
-    let tasks: Vec<_> = forms
-        .into_iter()
-        .map(|new| {
-            let store = Arc::clone(store);
-            tokio::spawn(async move { store.register(new, at(0)).await.unwrap() })
-        })
-        .collect();
-    let mut answers = Vec::new();
-    for task in tasks {
-        answers.push(task.await.expect("no registration panics"));
-    }
-    answers
+async fn registered_at_once(store: &Arc<dyn Placements>, forms: Vec<NewPlacement>) -> Vec<Registration> {
+    let register = |new| {
+        let store = Arc::clone(store);
+        async move { store.register(new, at(0)).await.unwrap() }
+    };
+    at_once(forms.into_iter().map(register)).await
 }
 
 fn winners(answers: &[Registration]) -> usize {
@@ -35,7 +28,8 @@ fn winners(answers: &[Registration]) -> usize {
 pub async fn of_many_registrations_of_one_name_at_once_one_wins(open: &Open<dyn Placements>) {
     let store = open.open().await;
     let spellings = ["Jörg", "jörg", "JÖRG", "Jo\u{308}rg", "Ｊörg", "jÖrg", "JÖRg", "jörG"];
-    let answers = at_once(&store, (1..).zip(spellings).map(|(number, name)| form(number, name)).collect()).await;
+    let answers =
+        registered_at_once(&store, (1..).zip(spellings).map(|(number, name)| form(number, name)).collect()).await;
     assert_eq!(winners(&answers), 1, "{answers:?}");
     let losers = answers.iter().filter(|answer| **answer == Registration::NameTaken).count();
     assert_eq!(losers, answers.len() - 1, "{answers:?}");
@@ -47,7 +41,7 @@ pub async fn of_many_registrations_of_one_address_at_once_one_wins(open: &Open<d
         email: email(if number % 2 == 0 { "ann@example.org" } else { "ANN@example.org" }),
         ..form(number, &format!("user{number}"))
     });
-    let answers = at_once(&store, forms.collect()).await;
+    let answers = registered_at_once(&store, forms.collect()).await;
     assert_eq!(winners(&answers), 1, "{answers:?}");
     let losers = answers.iter().filter(|answer| **answer == Registration::EmailTaken).count();
     assert_eq!(losers, answers.len() - 1, "{answers:?}");
@@ -55,9 +49,25 @@ pub async fn of_many_registrations_of_one_address_at_once_one_wins(open: &Open<d
 
 pub async fn one_request_sent_many_times_at_once_makes_one_user(open: &Open<dyn Placements>) {
     let store = open.open().await;
-    let answers = at_once(&store, vec![form(1, "ann"); 8]).await;
+    let answers = registered_at_once(&store, vec![form(1, "ann"); 8]).await;
     assert_eq!(winners(&answers), 8, "{answers:?}");
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+}
+
+pub async fn names_looked_for_at_once_find_each_their_own(open: &Open<dyn Placements>) {
+    let store = open.open().await;
+    let mut users = Vec::new();
+    for number in 0..40 {
+        users.push(registered(&*store, form(number, &format!("user{number}"))).await);
+    }
+    // Some are nobody's, some are looked for twice.
+    let wanted: Vec<_> = (20..60).chain(30..50).collect();
+    let found = at_once(wanted.iter().map(|number| {
+        let (store, name) = (Arc::clone(&store), name(&format!("USER{number}")));
+        async move { store.by_name(&name).await.unwrap().map(|placement| placement.user) }
+    }));
+    let expected: Vec<_> = wanted.iter().map(|number| users.get(*number).copied()).collect();
+    assert_eq!(found.await, expected);
 }
 
 pub async fn a_repeated_request_gets_the_first_answer_also_after_a_restart(open: &Open<dyn Placements>) {

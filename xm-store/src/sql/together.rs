@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryTrait, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connect::WAIT_MAX;
@@ -27,6 +27,8 @@ use crate::error::StoreError;
 const WAITING_MAX: usize = 1_024;
 /// Calls that share a statement. With more there is little left to save, and the first ones would wait for the last.
 const TOGETHER_MAX: usize = 16;
+/// Statements of a kind under way, if they take long.
+const UNDER_WAY_MAX: usize = 4;
 /// How long the next statement waits for the one under way.
 const HOLD_MAX: Duration = Duration::from_millis(5);
 /// Lengths of the lists of keys: the powers of two up to [`TOGETHER_MAX`].
@@ -102,11 +104,18 @@ struct Task<S: Shared> {
 
 impl<S: Shared> Task<S> {
     async fn run(mut self) {
+        let turns = Arc::new(Semaphore::new(UNDER_WAY_MAX));
         while let Some(first) = self.next().await {
+            // Never closed. Those who wait meanwhile stay in the queue, whose length is bounded.
+            let Ok(turn) = turns.clone().acquire_owned().await else { return };
             // Whoever else is ready to ask does so now. It delays nobody who is alone.
             tokio::task::yield_now().await;
             let calls = self.gather(first);
-            let answered = tokio::spawn(answer(self.kind.clone(), calls));
+            let answer = answer(self.kind.clone(), calls);
+            let answered = tokio::spawn(async move {
+                answer.await;
+                drop(turn);
+            });
             let _ = timeout(HOLD_MAX, answered).await;
         }
     }
@@ -148,8 +157,14 @@ async fn answer<S: Shared>(kind: Arc<S>, calls: Vec<Call<S>>) {
     match kind.find(&keys).await {
         Ok(found) => calls.into_iter().zip(found).for_each(|(call, found)| tell(call, Ok(found))),
         Err(StoreError::Corrupt(_)) if calls.len() > 1 => {
+            let mut failed = None;
             for call in calls {
-                let alone = kind.find(&[&call.key]).await;
+                let alone = match &failed {
+                    // Who comes later would only wait for the same.
+                    Some(error) => Err(StoreError::clone(error)),
+                    None => kind.find(&[&call.key]).await,
+                };
+                failed = alone.as_ref().err().filter(|error| !matches!(error, StoreError::Corrupt(_))).cloned();
                 tell(call, alone.and_then(|found| found.into_iter().next().ok_or_else(closed)));
             }
         }
@@ -196,13 +211,14 @@ pub(super) async fn by_keys<E: EntityTrait>(
 mod tests {
     use std::sync::Mutex;
 
-    use tokio::sync::Semaphore;
     use tokio::task::{JoinHandle, yield_now};
 
     use super::*;
 
     /// What cannot be read.
     const DAMAGED: u64 = 13;
+    /// What takes the database away, if nothing is damaged.
+    const FATAL: u64 = u64::MAX;
 
     /// Finds ten times the key, once it may.
     struct Tens {
@@ -222,6 +238,9 @@ mod tests {
             self.answers.clone()?;
             if keys.contains(&DAMAGED) {
                 return Err(StoreError::Corrupt("bad luck".into()));
+            }
+            if keys.contains(&FATAL) {
+                return Err(StoreError::Unavailable("it is away".into()));
             }
             Ok(keys.into_iter().map(|key| key * 10).collect())
         }
@@ -303,6 +322,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_database_that_fails_while_each_is_asked_for_alone_is_not_asked_for_the_rest() {
+        let setup = Setup::new(Ok(()));
+        let answers = setup.answers([1, DAMAGED, FATAL, 2, 3]).await;
+        let away = Err(StoreError::Unavailable("it is away".into()));
+        assert_eq!(answers[2..], [away.clone(), away.clone(), away]);
+        assert_eq!(setup.asked(), [vec![1], vec![DAMAGED, FATAL, 2, 3], vec![DAMAGED], vec![FATAL]]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_has_gone_is_not_looked_for() {
         let setup = Setup::new(Ok(()));
         let calls = setup.calls(1..5).await;
@@ -322,6 +350,16 @@ mod tests {
         assert_eq!(setup.asked(), [vec![1]]);
         tokio::time::sleep(HOLD_MAX * 2).await;
         assert_eq!(setup.asked(), [vec![1], vec![2, 3]], "though the first is still under way");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_statements_that_take_long_so_many_are_under_way_and_who_comes_then_waits_in_the_queue() {
+        let setup = Setup::new(Ok(()));
+        let mut calls = setup.calls(1..=100).await;
+        tokio::time::sleep(HOLD_MAX * 100).await;
+        assert_eq!(setup.asked().len(), UNDER_WAY_MAX, "{:?}", setup.asked());
+        setup.may.add_permits(100);
+        assert_eq!(calls.pop().unwrap().await.unwrap().ok(), Some(1_000));
     }
 
     #[tokio::test(start_paused = true)]

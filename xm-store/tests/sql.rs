@@ -199,7 +199,8 @@ async fn the_files_belong_to_their_owner_alone() {
     store.close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread: both look for their names before the statement is made.
+#[tokio::test]
 async fn rows_no_version_wrote_are_errors_and_not_panics() {
     use xm_store::StoreError;
     use xm_store::testing::{AWKWARD, NOW, name, profile};

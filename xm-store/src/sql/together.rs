@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Nobody waits for others to come. What gathers while one statement is under way goes with the next, which does not wait
-//! long for it: one that reads a lot holds nobody up.
+//! long for it: one that reads a lot delays those who share it, and nobody else for long.
 
 use std::fmt;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl<S: Shared> Together<S> {
             mpsc::error::TrySendError::Full(_) => busy(&self.health),
             mpsc::error::TrySendError::Closed(_) => closed(),
         })?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 }
 
@@ -92,6 +92,11 @@ fn busy(health: &Health) -> StoreError {
 
 fn closed() -> StoreError {
     StoreError::Unavailable("the database is closed".into())
+}
+
+/// Of a statement that panicked, or a runtime that ends.
+fn given_up() -> StoreError {
+    StoreError::Unavailable("the read was given up".into())
 }
 
 struct Task<S: Shared> {
@@ -165,7 +170,7 @@ async fn answer<S: Shared>(kind: Arc<S>, calls: Vec<Call<S>>) {
                     None => kind.find(&[&call.key]).await,
                 };
                 failed = alone.as_ref().err().filter(|error| !matches!(error, StoreError::Corrupt(_))).cloned();
-                tell(call, alone.and_then(|found| found.into_iter().next().ok_or_else(closed)));
+                tell(call, alone.and_then(|found| found.into_iter().next().ok_or_else(given_up)));
             }
         }
         Err(error) => calls.into_iter().for_each(|call| tell(call, Err(error.clone()))),
@@ -185,7 +190,9 @@ pub(super) struct PreparedLists([Prepared; LENGTHS]);
 impl PreparedLists {
     /// The statement for so many keys, and the keys, of which the last is repeated until there is a statement for so many.
     pub(super) fn with_keys(&self, keys: impl IntoIterator<Item = Value>) -> (&Prepared, Vec<Value>) {
-        let mut keys: Vec<_> = keys.into_iter().take(TOGETHER_MAX).collect();
+        let mut keys: Vec<_> = keys.into_iter().collect();
+        debug_assert!(keys.len() <= TOGETHER_MAX, "{} keys for a statement", keys.len());
+        keys.truncate(TOGETHER_MAX);
         let length = keys.len().next_power_of_two();
         if let Some(last) = keys.last().cloned() {
             keys.resize(length, last);
@@ -217,6 +224,8 @@ mod tests {
 
     /// What cannot be read.
     const DAMAGED: u64 = 13;
+    /// What makes the statement panic.
+    const PANICS: u64 = u64::MAX - 1;
     /// What takes the database away, if nothing is damaged.
     const FATAL: u64 = u64::MAX;
 
@@ -239,6 +248,7 @@ mod tests {
             if keys.contains(&DAMAGED) {
                 return Err(StoreError::Corrupt("bad luck".into()));
             }
+            assert!(!keys.contains(&PANICS), "as it was told to");
             if keys.contains(&FATAL) {
                 return Err(StoreError::Unavailable("it is away".into()));
             }
@@ -331,6 +341,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_error_for_those_who_shared_the_statement_alone() {
+        let setup = Setup::new(Ok(()));
+        let answers = setup.answers([1, PANICS]).await;
+        assert_eq!(answers, [Ok(10), Err(StoreError::Unavailable("the read was given up".into()))]);
+        assert_eq!(setup.tens.find(2).await, Ok(20));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn who_has_gone_is_not_looked_for() {
         let setup = Setup::new(Ok(()));
         let calls = setup.calls(1..5).await;
@@ -344,7 +362,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_statement_that_takes_long_holds_nobody_up() {
+    async fn a_statement_that_takes_long_does_not_hold_up_the_next() {
         let setup = Setup::new(Ok(()));
         let _calls = setup.calls([1, 2, 3]).await;
         assert_eq!(setup.asked(), [vec![1]]);
@@ -378,7 +396,8 @@ mod tests {
         let (queue, health) = (mpsc::channel(1).1, setup.health.clone());
         let kind = Arc::new(Tens { may: setup.may.clone(), asked: setup.asked.clone(), answers: Ok(()) });
         let (reply, mut answer) = oneshot::channel();
-        let since = Instant::now().checked_sub(WAIT_MAX * 2).expect("the machine runs for longer");
+        let since = Instant::now();
+        tokio::time::advance(WAIT_MAX * 2).await;
         let none = Task { kind, health, queue, next: None }.gather(Call { key: 1, reply, since });
         assert!(none.is_empty());
         assert!(matches!(answer.try_recv(), Ok(Err(StoreError::Busy(_)))));

@@ -107,7 +107,8 @@ pub struct SqlPresence {
 #[derive(Debug)]
 pub struct SqlMailQueue(Database);
 
-/// Opens RouterDB, or makes it. Must be called on a tokio runtime, which then also makes the changes.
+/// Opens RouterDB, or makes it. Must be called on a tokio runtime, which then also makes the changes and the reads that
+/// share statements.
 ///
 /// # Errors
 /// See [`OpenError`].

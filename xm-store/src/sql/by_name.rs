@@ -3,16 +3,17 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use sea_orm::{EntityTrait, Value};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryTrait, Value};
 
 use super::database::Database;
-use super::together::{PreparedLists, Shared, by_keys};
+use super::prepared::PreparedLists;
+use super::together::Shared;
 use crate::error::StoreError;
 
 /// A table with one row for each name.
 pub(super) trait Named: EntityTrait<Model: Sync> {
     /// What a row says.
-    type Record: Send + 'static;
+    type Record: Clone + Send + 'static;
     /// The column of names, folded.
     const FOLDED: Self::Column;
 
@@ -41,8 +42,11 @@ impl<E: Named> Shared for ByName<E> {
     type Found = Option<E::Record>;
 
     async fn find(&self, names: &[&Vec<u8>]) -> Result<Vec<Option<E::Record>>, StoreError> {
-        let wanted = names.iter().map(|name| Value::from((*name).clone()));
-        let rows = by_keys::<E>(&self.database.reader().await?, &self.statements, E::FOLDED, wanted).await?;
+        let (statement, keys) = self.statements.with_keys(names.iter().map(|name| Value::from((*name).clone())));
+        let query = || E::find().filter(E::FOLDED.is_in(keys.clone())).into_query();
+        let db = self.database.reader().await?;
+        let rows = db.query_all_raw(statement.with(db.get_database_backend(), keys.clone(), query)).await?;
+        let rows = rows.iter().map(|row| E::Model::from_query_result(row, "")).collect::<Result<Vec<_>, _>>()?;
         let row = |name: &Vec<u8>| rows.iter().find(|row| E::folded(row) == name);
         names.iter().map(|name| row(name).map(E::decode).transpose()).collect()
     }

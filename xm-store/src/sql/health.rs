@@ -20,7 +20,7 @@ pub struct Stats {
     pub changes: u64,
     /// Commits they took. Far fewer than changes under load: each is a flush to disk.
     pub commits: u64,
-    /// Calls turned down because too many waited, or waited too long.
+    /// Calls turned down because too many waited, or waited too long; reads that share a statement may count as one.
     pub busy: u64,
     /// Times the database did not answer.
     pub outages: u64,

@@ -13,7 +13,8 @@ use super::contacts_groups as groups;
 use super::database::Database;
 use super::decode::{corrupt, number, person, signed, text, user, wall};
 use super::entity::{block, relation, roster, roster_group};
-use super::together::{PreparedLists, Shared};
+use super::prepared::PreparedLists;
+use super::together::Shared;
 use crate::error::StoreError;
 use crate::records::{BuddyEntry, BuddyRequest, Group, Person, Roster, Watcher};
 

@@ -10,38 +10,33 @@
 //! Nobody waits for others to come. What gathers while one statement is under way goes with the next, which does not wait
 //! long for it: one that reads a lot delays those who share it, and nobody else for long.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, iter};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryTrait, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::connect::WAIT_MAX;
 use super::health::Health;
-use super::prepared::Prepared;
+use super::prepared::KEYS_MAX;
 use crate::error::StoreError;
 
 /// Calls that wait. The next one is told that the store is busy.
 const WAITING_MAX: usize = 1_024;
-/// Calls that share a statement. With more there is little left to save, and the first ones would wait for the last.
-const TOGETHER_MAX: usize = 16;
 /// Statements of a kind under way, if they take long.
 const UNDER_WAY_MAX: usize = 4;
 /// How long the next statement waits for the one under way.
 const HOLD_MAX: Duration = Duration::from_millis(5);
-/// Lengths of the lists of keys: the powers of two up to [`TOGETHER_MAX`].
-const LENGTHS: usize = TOGETHER_MAX.ilog2() as usize + 1;
 
 /// One kind of call.
 pub(super) trait Shared: Send + Sync + 'static {
-    /// What is looked for. Equal ones do not share a statement.
+    /// What is looked for.
     type Key: Eq + Send + Sync + 'static;
     /// What is found.
-    type Found: Send + 'static;
+    type Found: Clone + Send + 'static;
 
-    /// What is found for each of the keys, in their order; at most [`TOGETHER_MAX`], no two equal.
+    /// What is found for each of the keys, in their order; at most [`KEYS_MAX`], no two equal.
     ///
     /// # Errors
     /// If what is stored for one of them cannot be read; it is then run for each of them alone.
@@ -56,15 +51,25 @@ pub(super) struct Together<S: Shared> {
 
 struct Call<S: Shared> {
     key: S::Key,
+    caller: Caller<S>,
+}
+
+struct Caller<S: Shared> {
     reply: oneshot::Sender<Result<S::Found, StoreError>>,
     since: Instant,
+}
+
+/// A key, and all who look for it.
+struct Wanted<S: Shared> {
+    key: S::Key,
+    callers: Vec<Caller<S>>,
 }
 
 impl<S: Shared> Together<S> {
     /// Starts the task. It ends when this is dropped, after what was waiting.
     pub(super) fn start(kind: S, health: Arc<Health>) -> Self {
         let (queue, calls) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(Task { kind: Arc::new(kind), health: health.clone(), queue: calls, next: None }.run());
+        tokio::spawn(Task { kind: Arc::new(kind), health: health.clone(), queue: calls }.run());
         Self { queue, health }
     }
 
@@ -72,10 +77,12 @@ impl<S: Shared> Together<S> {
     pub(super) async fn find(&self, key: S::Key) -> Result<S::Found, StoreError> {
         self.health.check()?;
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Call { key, reply, since: Instant::now() }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => busy(&self.health),
-            mpsc::error::TrySendError::Closed(_) => closed(),
-        })?;
+        self.queue.try_send(Call { key, caller: Caller { reply, since: Instant::now() } }).map_err(
+            |error| match error {
+                mpsc::error::TrySendError::Full(_) => busy(&self.health),
+                mpsc::error::TrySendError::Closed(_) => closed(),
+            },
+        )?;
         answer.await.unwrap_or_else(|_| Err(given_up()))
     }
 }
@@ -103,115 +110,95 @@ struct Task<S: Shared> {
     kind: Arc<S>,
     health: Arc<Health>,
     queue: mpsc::Receiver<Call<S>>,
-    /// Came out of the queue, but has the key of one before it.
-    next: Option<Call<S>>,
 }
 
 impl<S: Shared> Task<S> {
     async fn run(mut self) {
         let turns = Arc::new(Semaphore::new(UNDER_WAY_MAX));
-        while let Some(first) = self.next().await {
+        while let Some(first) = self.queue.recv().await {
             // Never closed. Those who wait meanwhile stay in the queue, whose length is bounded.
             let Ok(turn) = turns.clone().acquire_owned().await else { return };
             // Whoever else is ready to ask does so now. It delays nobody who is alone.
             tokio::task::yield_now().await;
-            let calls = self.gather(first);
-            let answer = answer(self.kind.clone(), calls);
+            let wanted = self.gather(first);
+            let (kind, health) = (self.kind.clone(), self.health.clone());
             let answered = tokio::spawn(async move {
-                answer.await;
+                answer(&*kind, &health, wanted).await;
                 drop(turn);
             });
             let _ = timeout(HOLD_MAX, answered).await;
         }
     }
 
-    async fn next(&mut self) -> Option<Call<S>> {
-        match self.next.take() {
-            Some(next) => Some(next),
-            None => self.queue.recv().await,
-        }
-    }
-
-    /// Those who go together: all who wait, up to a limit, or up to one with the key of another.
-    fn gather(&mut self, first: Call<S>) -> Vec<Call<S>> {
-        let mut calls = Vec::new();
-        let mut next = Some(first);
-        while let Some(call) = next.take() {
-            if calls.iter().any(|other: &Call<S>| other.key == call.key) {
-                self.next = Some(call);
+    /// What those want who go together: all who wait, up to a number of keys.
+    fn gather(&mut self, first: Call<S>) -> Vec<Wanted<S>> {
+        let mut all: Vec<Wanted<S>> = Vec::new();
+        let waiting = iter::once(first).chain(iter::from_fn(|| self.queue.try_recv().ok()));
+        for Call { key, caller } in waiting.take(WAITING_MAX) {
+            match all.iter_mut().find(|wanted| wanted.key == key) {
+                Some(wanted) => wanted.callers.push(caller),
+                None => all.push(Wanted { key, callers: vec![caller] }),
+            }
+            if all.len() == KEYS_MAX {
                 break;
             }
-            if call.since.elapsed() > WAIT_MAX {
-                tell(call, Err(busy(&self.health)));
-            } else if !call.reply.is_closed() {
-                calls.push(call);
-            }
-            if calls.len() < TOGETHER_MAX {
-                next = self.queue.try_recv().ok();
-            }
         }
-        calls
+        all
     }
 }
 
-async fn answer<S: Shared>(kind: Arc<S>, calls: Vec<Call<S>>) {
-    if calls.is_empty() {
+async fn answer<S: Shared>(kind: &S, health: &Health, mut all: Vec<Wanted<S>>) {
+    all.retain_mut(|wanted| wanted.is_waited_for(health));
+    if all.is_empty() {
         return;
     }
-    let keys: Vec<_> = calls.iter().map(|call| &call.key).collect();
+    let keys: Vec<_> = all.iter().map(|wanted| &wanted.key).collect();
     match kind.find(&keys).await {
-        Ok(found) => calls.into_iter().zip(found).for_each(|(call, found)| tell(call, Ok(found))),
-        Err(StoreError::Corrupt(_)) if calls.len() > 1 => {
-            let mut failed = None;
-            for call in calls {
-                let alone = match &failed {
-                    // Who comes later would only wait for the same.
-                    Some(error) => Err(StoreError::clone(error)),
-                    None => kind.find(&[&call.key]).await,
-                };
-                failed = alone.as_ref().err().filter(|error| !matches!(error, StoreError::Corrupt(_))).cloned();
-                tell(call, alone.and_then(|found| found.into_iter().next().ok_or_else(given_up)));
-            }
-        }
-        Err(error) => calls.into_iter().for_each(|call| tell(call, Err(error.clone()))),
+        Ok(found) => all.into_iter().zip(found).for_each(|(wanted, found)| wanted.tell(Ok(found))),
+        Err(StoreError::Corrupt(_)) if all.len() > 1 => each_alone(kind, health, all).await,
+        Err(error) => all.into_iter().for_each(|wanted| wanted.tell(Err(error.clone()))),
     }
 }
 
-fn tell<S: Shared>(call: Call<S>, answer: Result<S::Found, StoreError>) {
-    // The caller may have gone.
-    let _ = call.reply.send(answer);
-}
-
-/// Statements with a list of keys, by the length of that list. There are few lengths, so that databases know their texts
-/// again.
-#[derive(Default)]
-pub(super) struct PreparedLists([Prepared; LENGTHS]);
-
-impl PreparedLists {
-    /// The statement for so many keys, and the keys, of which the last is repeated until there is a statement for so many.
-    pub(super) fn with_keys(&self, keys: impl IntoIterator<Item = Value>) -> (&Prepared, Vec<Value>) {
-        let mut keys: Vec<_> = keys.into_iter().collect();
-        debug_assert!(keys.len() <= TOGETHER_MAX, "{} keys for a statement", keys.len());
-        keys.truncate(TOGETHER_MAX);
-        let length = keys.len().next_power_of_two();
-        if let Some(last) = keys.last().cloned() {
-            keys.resize(length, last);
+/// After something that cannot be read.
+async fn each_alone<S: Shared>(kind: &S, health: &Health, all: Vec<Wanted<S>>) {
+    let mut failed = None;
+    for mut wanted in all {
+        if !wanted.is_waited_for(health) {
+            continue;
         }
-        (&self.0[length.ilog2() as usize], keys)
+        let answer = match &failed {
+            // Who comes later would only wait for the same.
+            Some(error) => Err(StoreError::clone(error)),
+            None => kind.find(&[&wanted.key]).await,
+        };
+        failed = answer.as_ref().err().filter(|error| !matches!(error, StoreError::Corrupt(_))).cloned();
+        wanted.tell(answer.and_then(|found| found.into_iter().next().ok_or_else(given_up)));
     }
 }
 
-/// The rows that have one of `keys` in `column`.
-pub(super) async fn by_keys<E: EntityTrait>(
-    db: &impl ConnectionTrait,
-    statements: &PreparedLists,
-    column: E::Column,
-    keys: impl IntoIterator<Item = Value>,
-) -> Result<Vec<E::Model>, DbErr> {
-    let (statement, keys) = statements.with_keys(keys);
-    let query = || E::find().filter(column.is_in(keys.clone())).into_query();
-    let rows = db.query_all_raw(statement.with(db.get_database_backend(), keys.clone(), query)).await?;
-    rows.iter().map(|row| E::Model::from_query_result(row, "")).collect()
+impl<S: Shared> Wanted<S> {
+    /// Whether anybody still waits for it. Those who have waited too long are told so.
+    fn is_waited_for(&mut self, health: &Health) -> bool {
+        self.callers.retain(|caller| !caller.reply.is_closed());
+        for late in self.callers.extract_if(.., |caller| caller.since.elapsed() > WAIT_MAX) {
+            late.tell(Err(busy(health)));
+        }
+        !self.callers.is_empty()
+    }
+
+    fn tell(mut self, answer: Result<S::Found, StoreError>) {
+        let Some(last) = self.callers.pop() else { return };
+        self.callers.into_iter().for_each(|caller| caller.tell(answer.clone()));
+        last.tell(answer);
+    }
+}
+
+impl<S: Shared> Caller<S> {
+    fn tell(self, answer: Result<S::Found, StoreError>) {
+        // He may have gone.
+        let _ = self.reply.send(answer);
+    }
 }
 
 #[cfg(test)]
@@ -304,16 +291,53 @@ mod tests {
         let setup = Setup::new(Ok(()));
         let answers = setup.answers(100..120).await;
         assert_eq!(answers, (100..120).map(|key| Ok(key * 10)).collect::<Vec<_>>());
-        let most = TOGETHER_MAX as u64;
+        let most = KEYS_MAX as u64;
         assert_eq!(setup.asked(), [vec![100], (101..101 + most).collect(), (101 + most..120).collect()]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn equal_keys_are_found_one_after_the_other() {
+    async fn who_looks_for_the_same_shares_the_answer() {
         let setup = Setup::new(Ok(()));
         let answers = setup.answers([1, 2, 3, 2, 4]).await;
         assert_eq!(answers, [Ok(10), Ok(20), Ok(30), Ok(20), Ok(40)]);
-        assert_eq!(setup.asked(), [vec![1], vec![2, 3], vec![2, 4]]);
+        assert_eq!(setup.asked(), [vec![1], vec![2, 3, 4]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_what_is_under_way_has_it_read_anew() {
+        let setup = Setup::new(Ok(()));
+        let answers = setup.answers([1, 1]).await;
+        assert_eq!(answers, [Ok(10), Ok(10)]);
+        assert_eq!(setup.asked(), [[1], [1]], "what the first reads may be older than the second call");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_while_each_is_asked_for_alone_is_not_looked_for() {
+        let setup = Setup::new(Ok(()));
+        let calls = setup.calls([1, DAMAGED, 2, 3]).await;
+        setup.may.add_permits(2);
+        while setup.asked().len() < 3 {
+            yield_now().await;
+        }
+        calls[2].abort();
+        yield_now().await;
+        setup.may.add_permits(2);
+        assert_eq!(calls.into_iter().next_back().unwrap().await.unwrap(), Ok(30));
+        assert_eq!(setup.asked(), [vec![1], vec![DAMAGED, 2, 3], vec![DAMAGED], vec![3]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_task_ends_with_the_store_after_what_was_waiting() {
+        let setup = Setup::new(Ok(()));
+        let calls = setup.calls([1, 2]).await;
+        drop(setup.tens);
+        assert_eq!(Arc::strong_count(&setup.asked), 2, "the task has one");
+        setup.may.add_permits(2);
+        for call in calls {
+            assert!(call.await.unwrap().is_ok());
+        }
+        yield_now().await;
+        assert_eq!(Arc::strong_count(&setup.asked), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -393,24 +417,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_waited_too_long_is_told_so_and_not_looked_for() {
         let setup = Setup::new(Ok(()));
-        let (queue, health) = (mpsc::channel(1).1, setup.health.clone());
-        let kind = Arc::new(Tens { may: setup.may.clone(), asked: setup.asked.clone(), answers: Ok(()) });
-        let (reply, mut answer) = oneshot::channel();
-        let since = Instant::now();
-        tokio::time::advance(WAIT_MAX * 2).await;
-        let none = Task { kind, health, queue, next: None }.gather(Call { key: 1, reply, since });
-        assert!(none.is_empty());
-        assert!(matches!(answer.try_recv(), Ok(Err(StoreError::Busy(_)))));
-        assert_eq!(setup.health.stats().busy, 1);
-    }
-
-    #[test]
-    fn a_list_of_any_length_has_a_statement() {
-        let lists = PreparedLists::default();
-        for wanted in 1..=TOGETHER_MAX as u64 {
-            let (_, keys) = lists.with_keys((1..=wanted).map(Value::from));
-            assert!(keys.len().is_power_of_two() && keys.len() < 2 * wanted as usize, "{wanted}: {}", keys.len());
-            assert_eq!(keys[wanted as usize - 1..], vec![Value::from(wanted); keys.len() - wanted as usize + 1]);
+        let mut under_way = Vec::new();
+        for key in 1..=UNDER_WAY_MAX as u64 {
+            under_way.extend(setup.calls([key]).await);
+            tokio::time::sleep(HOLD_MAX * 2).await;
         }
+        assert_eq!(setup.asked().len(), UNDER_WAY_MAX);
+        let calls = setup.calls([DAMAGED]).await;
+        tokio::time::sleep(WAIT_MAX * 2).await;
+        setup.may.add_permits(100);
+        for call in calls {
+            assert!(matches!(call.await.unwrap(), Err(StoreError::Busy(_))));
+        }
+        for call in under_way {
+            assert!(call.await.unwrap().is_ok(), "whoever is being looked for hears what is found");
+        }
+        assert_eq!(setup.health.stats().busy, 1);
     }
 }

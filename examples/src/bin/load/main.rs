@@ -38,6 +38,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::sockets::Sharing;
 use crate::work::Workload;
+use crate::work::silent::{self, SilentArgs};
 
 /// Whatever ends a run early.
 type Failure = Box<dyn std::error::Error>;
@@ -59,6 +60,9 @@ enum Command {
     /// The floor: receive, open, seal, send, and nothing else. `run` starts it by itself.
     #[command(hide = true)]
     Relay,
+    /// The silent users of `run --beside`, which starts it by itself.
+    #[command(hide = true)]
+    Silent(SilentArgs),
 }
 
 /// What `seed` is told.
@@ -126,6 +130,7 @@ fn main() -> ExitCode {
         Command::Seed(args) => seed::seed(&args),
         Command::Run(args) => work::run(&args),
         Command::Relay => relay::serve(),
+        Command::Silent(args) => silent::serve(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,24 +3,17 @@
 //! While a measurement goes on, these clients are silent: only what the server makes of having them in memory counts, not
 //! their keep-alives, which W2 measures. Between measurements they send what is due, so that they stay online.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Bench, Workload, bring_in, leave, lost};
-use crate::crowd::{Crowd, Who};
+use super::silent::Silent;
+use super::{Bench, Workload, leave};
+use crate::crowd::Crowd;
 use crate::server::Server;
-use crate::sockets::Sharing;
-use crate::user::Happened;
 use crate::{Failure, RunArgs};
 
-/// The first of them: behind all who are measured.
-const FIRST: u32 = 5_000;
-/// Sockets they share, whatever the others do. Each has an address, from which the server takes 20 handshakes a second.
-const SOCKETS: u32 = 1_024;
 /// The longest measurement. The server gives up a client after 80 seconds of silence; before a measurement one may have been
 /// silent for the 25 seconds between two keep-alives, and for the rest and the logins before the measurement begins.
 const SECONDS_MAX: u64 = 35;
-/// A keep-alive that was lost is sent again meanwhile.
-const KEEP_ALIVES: Duration = Duration::from_secs(2);
 /// Sessions drop their buffers five seconds after the last traffic: that is not to happen during a measurement.
 const BUFFERS_GONE: Duration = Duration::from_secs(6);
 
@@ -45,40 +38,27 @@ pub(super) fn check(args: &RunArgs) -> Result<(), Failure> {
 
 /// The server of a workload and, with `--beside`, the users who are silent on it. They took long to log in, so the next
 /// workload gets them, too.
-pub(super) struct Host<'a> {
+pub(super) struct Host {
     pub(super) server: Server,
-    silent: Option<Crowd<'a>>,
+    silent: Option<Silent>,
 }
 
-impl<'a> Host<'a> {
+impl Host {
     /// The one that was kept, or a new one, with as many silent users as the command line says.
-    pub(super) fn begin(bench: &Bench<'a>, kept: &mut Option<Self>) -> Result<Self, Failure> {
+    pub(super) fn begin(bench: &Bench<'_>, kept: &mut Option<Self>) -> Result<Self, Failure> {
         if let Some(host) = kept.take() {
             return Ok(host);
         }
         let server = bench.server()?;
         let size = bench.args.beside;
-        if size == 0 {
-            return Ok(Self { server, silent: None });
-        }
-        let who = Who { first: FIRST, step: 1, size };
-        let mut crowd = Crowd::gather(bench.population, &server.address, who, Sharing::Shared(SOCKETS))?;
-        bring_in(&mut crowd)?;
-        Ok(Self { server, silent: Some(crowd) })
+        let silent = (size > 0).then(|| Silent::come(&bench.args.dir, &server.address, size)).transpose()?;
+        Ok(Self { server, silent })
     }
 
     /// Before a measurement: the silent send the keep-alives that are due, and the server gets some rest.
     pub(super) fn keep_alive(&mut self) -> Result<(), Failure> {
-        let Some(crowd) = &mut self.silent else { return Ok(()) };
-        let (since, mut happened) = (Instant::now(), Vec::new());
-        while since.elapsed() < KEEP_ALIVES || crowd.is_overdue() {
-            crowd.turn(Duration::from_millis(20), &mut happened)?;
-            for (member, what) in happened.drain(..) {
-                if let Happened::Lost(why) = what {
-                    return Err(lost(member, &why));
-                }
-            }
-        }
+        let Some(silent) = &mut self.silent else { return Ok(()) };
+        silent.keep_alive()?;
         std::thread::sleep(BUFFERS_GONE);
         Ok(())
     }

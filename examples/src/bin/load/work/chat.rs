@@ -28,7 +28,7 @@ pub(super) const LOAD: u32 = 30;
 /// At the beginning of a measurement: not counted.
 pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 
-pub(crate) fn measure<'a>(bench: &mut Bench<'a>, kept: &mut Option<Host<'a>>) -> Result<(), Failure> {
+pub(crate) fn measure(bench: &mut Bench<'_>, kept: &mut Option<Host>) -> Result<(), Failure> {
     let mut host = Host::begin(bench, kept)?;
     let mut crowd = bench.crowd(&host.server, Who { first: 0, step: 1, size: USERS })?;
     bring_in(&mut crowd)?;

@@ -6,6 +6,7 @@ mod disturbed;
 mod idle;
 mod login;
 mod offline;
+pub(crate) mod silent;
 mod start;
 mod status;
 

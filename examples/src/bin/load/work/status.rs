@@ -24,7 +24,7 @@ const BETWEEN_CHANGES: Duration = Duration::from_millis(1_050);
 /// Notifications under way.
 const IN_FLIGHT: usize = 2_000;
 
-pub(crate) fn measure<'a>(bench: &mut Bench<'a>, kept: &mut Option<Host<'a>>) -> Result<(), Failure> {
+pub(crate) fn measure(bench: &mut Bench<'_>, kept: &mut Option<Host>) -> Result<(), Failure> {
     let mut host = Host::begin(bench, kept)?;
     let mut crowd = bench.crowd(&host.server, Who { first: 0, step: 1, size: USERS })?;
     // Before the others come: when these have rested, too, a notification costs twice as much, however few are beside them.

@@ -1,6 +1,6 @@
 //! The space of a segment is taken before it is needed.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::*;
 
@@ -27,4 +27,61 @@ fn only_the_first_append_waits_for_the_space_of_a_whole_segment() {
     assert!(!directory.path().join(disk::UNFINISHED).exists(), "one that is not needed any more is deleted");
     let log = OfflineLog::open(directory.path(), small()).unwrap();
     assert_eq!(numbers(&block_on(waiting(&log))), (1..400).collect::<Vec<_>>());
+}
+
+/// Appends until the next segment is in the making; returns the number that comes next.
+async fn until_the_next_is_begun(log: &OfflineLog, directory: &Path) -> u64 {
+    let mut next = 1;
+    while !directory.join(disk::UNFINISHED).exists() {
+        append(log, next..next + 1).await;
+        next += 1;
+    }
+    next
+}
+
+static FAILS: AtomicBool = AtomicBool::new(false);
+
+fn failing_sync(file: &File) -> std::io::Result<()> {
+    if FAILS.swap(false, Ordering::SeqCst) { Err(std::io::Error::other("EIO")) } else { file.sync_data() }
+}
+
+#[test]
+fn a_log_that_stops_while_the_next_segment_is_made_goes_on_as_any_other() {
+    let directory = scratch();
+    let (events, watch) = watched();
+    let calls = disk::Calls { sync: failing_sync, ..disk::Calls::REAL };
+    let log = OfflineLog::open_with(directory.path(), small(), watch, calls).unwrap();
+    let next = block_on(async {
+        let next = until_the_next_is_begun(&log, directory.path()).await;
+        FAILS.store(true, Ordering::SeqCst);
+        let failed = log.append(BOB, vec![parcel(next)]).await;
+        assert!(matches!(failed, Err(StoreError::Stopped(_))), "{failed:?}");
+        next + 1
+    });
+    let reopened = events.iter().find(|event| matches!(event, Event::Reopened(_)));
+    assert!(matches!(reopened, Some(Event::Reopened(recovery)) if recovery.damage.is_empty()));
+    block_on(append(&log, next..next + 400));
+    drop(log);
+    assert!(!directory.path().join(disk::UNFINISHED).exists());
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), (1..next + 400).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_erasure_while_the_next_segment_is_made_takes_what_it_is_to_take_and_no_more() {
+    const EVE: UserId = UserId(66);
+    let directory = scratch();
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    let next = block_on(async {
+        log.append(EVE, vec![parcel(1_000)]).await.unwrap();
+        let next = until_the_next_is_begun(&log, directory.path()).await;
+        assert_eq!(log.erase(EVE, WallTime(9)).await.unwrap().to, 1);
+        append(&log, next..next + 400).await;
+        next
+    });
+    drop(log);
+    assert!(!directory.path().join(disk::UNFINISHED).exists());
+    let log = OfflineLog::open(directory.path(), small()).unwrap();
+    assert_eq!(numbers(&block_on(waiting(&log))), (1..next + 400).collect::<Vec<_>>());
+    assert_eq!(block_on(log.summary(EVE)).unwrap().messages, 0);
 }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use xm_store::records::{ParcelId, Roster};
 use xm_store::{Contacts, StoreError};
 use xmmep::bounded::Text;
@@ -39,9 +40,23 @@ struct Locked(Mutex<Shard>);
 struct Shard {
     /// Each in a box: the table has places for those to come, and they are to be small.
     users: HashMap<UserId, Box<User>>,
-    /// Counts the changes of rosters, so that whoever loads one notices a change that happened meanwhile.
-    changes: u64,
+    /// Rosters that are being read.
+    reading: HashMap<UserId, Reading>,
     recent: Recent,
+}
+
+/// A roster that is being read.
+#[derive(Default)]
+struct Reading {
+    readers: usize,
+    /// Counts what others changed since the first of them began: whoever has read meanwhile may have read what was before.
+    changes: u64,
+}
+
+/// Somebody who reads a roster, until he has it or gives up.
+struct Reader<'a> {
+    users: &'a Users,
+    user: UserId,
 }
 
 /// A user in memory.
@@ -192,37 +207,48 @@ impl Users {
         user: UserId,
         change: impl FnOnce(&mut User, &Roster) -> T,
     ) -> Result<(Roster, T), StoreError> {
-        loop {
-            let changes = self.shard(user).changes;
-            let roster = contacts.load(user).await?;
-            let mut shard = self.shard(user);
-            if shard.changes == changes {
-                let user = shard.users.entry(user).or_insert_with(|| Box::new(User::absent(now)));
-                user.used = user.used.max(now);
-                if !user.is_known() {
-                    user.take(&roster);
-                }
-                let changed = change(user, &roster);
-                return Ok((roster, changed));
+        let enter = |shard: &mut Shard, roster: Roster| {
+            let user = shard.users.entry(user).or_insert_with(|| Box::new(User::absent(now)));
+            user.used = user.used.max(now);
+            if !user.is_known() {
+                user.take(&roster);
             }
-        }
+            let changed = change(user, &roster);
+            (roster, changed)
+        };
+        self.read(contacts, user, enter).await
     }
 
     /// A roster was changed and committed: what is in memory follows.
     pub(super) async fn refresh(&self, contacts: &dyn Contacts, user: UserId) -> Result<Changed, StoreError> {
-        self.shard(user).changes += 1;
+        {
+            let mut shard = self.shard(user);
+            if let Some(reading) = shard.reading.get_mut(&user) {
+                reading.changes += 1;
+            }
+            if !shard.users.contains_key(&user) {
+                return Ok(Changed::default());
+            }
+        }
+        let take = |shard: &mut Shard, roster: Roster| shard.users.get_mut(&user).map(|user| user.take(&roster));
+        Ok(self.read(contacts, user, take).await?.unwrap_or_default())
+    }
+
+    /// Reads a user's roster, anew if it was changed meanwhile; runs `with` on it under the lock under which that was found
+    /// out.
+    async fn read<T>(
+        &self,
+        contacts: &dyn Contacts,
+        user: UserId,
+        with: impl FnOnce(&mut Shard, Roster) -> T,
+    ) -> Result<T, StoreError> {
+        let _reader = Reader::begin(self, user);
         loop {
-            let changes = {
-                let shard = self.shard(user);
-                if !shard.users.contains_key(&user) {
-                    return Ok(Changed::default());
-                }
-                shard.changes
-            };
+            let changes = self.shard(user).changes_of(user);
             let roster = contacts.load(user).await?;
             let mut shard = self.shard(user);
-            if shard.changes == changes {
-                return Ok(shard.users.get_mut(&user).map(|user| user.take(&roster)).unwrap_or_default());
+            if shard.changes_of(user) == changes {
+                return Ok(with(&mut shard, roster));
             }
         }
     }
@@ -272,6 +298,32 @@ impl Users {
     }
 }
 
+impl Shard {
+    /// Changes of a roster that is being read.
+    fn changes_of(&self, user: UserId) -> u64 {
+        self.reading.get(&user).map_or(0, |reading| reading.changes)
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn begin(users: &'a Users, user: UserId) -> Self {
+        users.shard(user).reading.entry(user).or_default().readers += 1;
+        Self { users, user }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut shard = self.users.shard(self.user);
+        if let Entry::Occupied(mut reading) = shard.reading.entry(self.user) {
+            reading.get_mut().readers -= 1;
+            if reading.get().readers == 0 {
+                reading.remove();
+            }
+        }
+    }
+}
+
 /// Gives the room of those who left back, long before it is several times what those who stay need.
 fn give_back(users: &mut HashMap<UserId, Box<User>>) {
     if users.capacity() > 4 * users.len() + SPARE {
@@ -287,5 +339,59 @@ mod tests {
     fn a_user_without_his_friends_takes_an_eighth_of_a_kibibyte() {
         assert!(size_of::<User>() <= 128, "{} bytes", size_of::<User>());
         assert!(size_of::<Inbox>() <= 96, "{} bytes", size_of::<Inbox>());
+    }
+}
+
+/// With stores that take their time.
+#[cfg(all(test, feature = "testing"))]
+mod reading {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use xm_store::Stores;
+
+    use super::*;
+    use crate::testing::Disk;
+
+    const ANN: UserId = UserId(1);
+    /// Somebody in the same shard.
+    const BOB: UserId = UserId(1 + SHARDS as u64);
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// How often Ann's roster is read if that of `changed` is changed while the first reading is under way.
+    fn reads_when_changed_meanwhile(changed: UserId) -> u64 {
+        let (users, disk) = (Users::new(), Disk::default());
+        let stores = crate::testing::on_disk(&Stores::memory(), &disk, &disk);
+        disk.stop();
+        let mut enters = pin!(users.enter(&*stores.contacts, Time::ZERO, ANN, |_, _| ()));
+        assert!(poll(enters.as_mut()).is_pending());
+        assert!(poll(pin!(users.refresh(&*stores.contacts, changed))).is_ready(), "who is not in memory is not read");
+        disk.resume();
+        assert!(poll(enters).is_ready());
+        assert!(users.shard(ANN).reading.is_empty());
+        disk.calls()
+    }
+
+    #[test]
+    fn a_roster_is_read_anew_if_it_was_changed_meanwhile_and_not_because_another_one_was() {
+        assert_eq!(reads_when_changed_meanwhile(ANN), 2);
+        assert_eq!(reads_when_changed_meanwhile(BOB), 1);
+    }
+
+    #[test]
+    fn whoever_gives_up_reading_leaves_nothing_behind() {
+        let (users, disk) = (Users::new(), Disk::default());
+        let stores = crate::testing::on_disk(&Stores::memory(), &disk, &disk);
+        disk.stop();
+        {
+            let enters = || users.enter(&*stores.contacts, Time::ZERO, ANN, |_, _| ());
+            let (mut first, mut second) = (pin!(enters()), pin!(enters()));
+            assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+            assert_eq!(users.shard(ANN).reading[&ANN].readers, 2);
+        }
+        assert!(users.shard(ANN).reading.is_empty());
     }
 }

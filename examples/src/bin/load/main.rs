@@ -104,6 +104,9 @@ struct RunArgs {
     /// How many users are online for `idle`. More than the sockets that the system allows need shared ones.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=2_500_000))]
     idle: u32,
+    /// How often the users of `idle` come and go before the memory that stays is measured. They are idle the first time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    waves: u32,
     /// So many more users are online and silent while `chat` and `status` are measured: with 1000, with 100000 and with a
     /// million, what a text and a notification cost the server should be the same. The directory must hold 5,000 users more.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=2_500_000))]

@@ -40,11 +40,17 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let cpu = (server.usage()?.cpu - full.cpu) / KEEP_ALIVES.as_secs_f64() * 100.0;
     bench.note(Figure::new("W2", of("keep-alives"), cpu, "% of a core"));
     leave(&mut crowd)?;
+    for _ in 1..bench.args.waves {
+        bring_in(&mut crowd)?;
+        leave(&mut crowd)?;
+    }
     idle(&mut first, GIVEN_BACK)?;
     let left = server.usage()?.resident as f64 / empty.resident as f64 * 100.0 - 100.0;
-    bench.note(
-        Figure::new("W2", of("resident memory after all have left, above the start, was"), left, "%").at_most(20.0),
-    );
+    let after = match bench.args.waves {
+        1 => "resident memory after all have left, above the start, was".to_owned(),
+        waves => format!("resident memory after all have come and left {waves} times, above the start, were"),
+    };
+    bench.note(Figure::new("W2", of(&after), left, "%").at_most(20.0));
     server.stop()
 }
 

@@ -11,6 +11,7 @@ mod vectors;
 
 use std::fs::File;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 
 use xmmep::types::MsgId;
 
@@ -40,10 +41,21 @@ fn small() -> Options {
 }
 
 /// Ears for a log, and what they hear.
-fn watched() -> (std::sync::mpsc::Receiver<Event>, Watch) {
+fn watched() -> (Receiver<Event>, Watch) {
     let (tell, events) = std::sync::mpsc::channel();
     // Nobody may be listening any more.
     (events, Box::new(move |event| drop(tell.send(event))))
+}
+
+/// Waits for the log to say that it works again.
+fn reopened_event(events: &Receiver<Event>) -> Recovery {
+    loop {
+        match events.recv().expect("the log lives") {
+            Event::Reopened(recovery) => return recovery,
+            Event::Stopped(_) | Event::StillStopped(..) | Event::SlowFlush(_) => {}
+            other => panic!("{other}"),
+        }
+    }
 }
 
 /// The directory as a crash at this moment would leave it.

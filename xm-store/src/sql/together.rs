@@ -130,17 +130,14 @@ impl<S: Shared> Task<S> {
         }
     }
 
-    /// What those want who go together: all who wait, up to a number of keys.
+    /// What those want who go together: all who wait, up to so many.
     fn gather(&mut self, first: Call<S>) -> Vec<Wanted<S>> {
         let mut all: Vec<Wanted<S>> = Vec::new();
         let waiting = iter::once(first).chain(iter::from_fn(|| self.queue.try_recv().ok()));
-        for Call { key, caller } in waiting.take(WAITING_MAX) {
+        for Call { key, caller } in waiting.take(KEYS_MAX) {
             match all.iter_mut().find(|wanted| wanted.key == key) {
                 Some(wanted) => wanted.callers.push(caller),
                 None => all.push(Wanted { key, callers: vec![caller] }),
-            }
-            if all.len() == KEYS_MAX {
-                break;
             }
         }
         all
@@ -301,6 +298,14 @@ mod tests {
         let answers = setup.answers([1, 2, 3, 2, 4]).await;
         assert_eq!(answers, [Ok(10), Ok(20), Ok(30), Ok(20), Ok(40)]);
         assert_eq!(setup.asked(), [vec![1], vec![2, 3, 4]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_share_a_statement_because_they_look_for_the_same() {
+        let setup = Setup::new(Ok(()));
+        let _calls = setup.calls([2; 2 + KEYS_MAX]).await;
+        tokio::time::sleep(HOLD_MAX * 100).await;
+        assert_eq!(setup.asked(), [[2], [2], [2]], "the first alone, then as many as may, then the last");
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,8 +58,7 @@ fn a_log_that_stops_while_the_next_segment_is_made_goes_on_as_any_other() {
         assert!(matches!(failed, Err(StoreError::Stopped(_))), "{failed:?}");
         next + 1
     });
-    let reopened = events.iter().find(|event| matches!(event, Event::Reopened(_)));
-    assert!(matches!(reopened, Some(Event::Reopened(recovery)) if recovery.damage.is_empty()));
+    assert_eq!(reopened_event(&events).damage, []);
     block_on(append(&log, next..next + 400));
     drop(log);
     assert!(!directory.path().join(disk::UNFINISHED).exists());

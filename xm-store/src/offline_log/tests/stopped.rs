@@ -1,21 +1,9 @@
 //! A flush that fails: the log stops, reads the disk again by itself, and trusts nothing the disk may not have.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::mpsc::Receiver;
 use std::sync::{Condvar, Mutex};
 
 use super::*;
-
-/// Waits for the log to say that it works again.
-fn reopened_event(events: &Receiver<Event>) -> Recovery {
-    loop {
-        match events.recv().expect("the log lives") {
-            Event::Reopened(recovery) => return recovery,
-            Event::Stopped(_) | Event::StillStopped(..) | Event::SlowFlush(_) => {}
-            other => panic!("{other}"),
-        }
-    }
-}
 
 static FLUSHES_LEFT: AtomicUsize = AtomicUsize::new(usize::MAX);
 

@@ -1,13 +1,12 @@
 //! W2: users who are online and do nothing, each with 20 buddies of whom half are online. What they occupy once their buffers
 //! are gone, what their keep-alives cost, and what is given back when they leave.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Bench, bring_in, leave, lost};
+use super::{Bench, bring_in, leave, pass};
 use crate::Failure;
-use crate::crowd::{Crowd, Who};
+use crate::crowd::Who;
 use crate::report::Figure;
-use crate::user::Happened;
 
 /// Sessions drop their buffers five seconds after the last traffic; the allocator gives memory back after ten.
 const BUFFERS_GONE: Duration = Duration::from_secs(20);
@@ -26,17 +25,17 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     let mut first = bench.crowd(&server, Who { first: 1, step: 2, size: FIRST })?;
     bring_in(&mut first)?;
     leave(&mut first)?;
-    idle(&mut first, BUFFERS_GONE)?;
+    pass(&mut first, BUFFERS_GONE)?;
     let empty = server.usage()?;
     let mut crowd = bench.crowd(&server, Who { first: 0, step: 2, size })?;
     bring_in(&mut crowd)?;
-    idle(&mut crowd, BUFFERS_GONE)?;
+    pass(&mut crowd, BUFFERS_GONE)?;
     let full = server.usage()?;
     let each = full.resident.saturating_sub(empty.resident) as f64 / f64::from(size) / 1024.0;
     let of = |what: &str| format!("{what}, {size} online");
     bench.note(Figure::new("W2", of("resident memory per idle user"), each, "KiB").at_most(1.0));
     bench.note(Figure::new("W2", of("resident memory in all"), full.resident as f64 / 1048576.0, "MiB"));
-    idle(&mut crowd, KEEP_ALIVES)?;
+    pass(&mut crowd, KEEP_ALIVES)?;
     let cpu = (server.usage()?.cpu - full.cpu) / KEEP_ALIVES.as_secs_f64() * 100.0;
     bench.note(Figure::new("W2", of("keep-alives"), cpu, "% of a core"));
     leave(&mut crowd)?;
@@ -44,7 +43,7 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
         bring_in(&mut crowd)?;
         leave(&mut crowd)?;
     }
-    idle(&mut first, GIVEN_BACK)?;
+    pass(&mut first, GIVEN_BACK)?;
     let left = server.usage()?.resident as f64 / empty.resident as f64 * 100.0 - 100.0;
     let after = match bench.args.waves {
         1 => "resident memory after all have left, above the start, was".to_owned(),
@@ -52,18 +51,4 @@ pub(crate) fn measure(bench: &mut Bench<'_>) -> Result<(), Failure> {
     };
     bench.note(Figure::new("W2", of(&after), left, "%").at_most(20.0));
     server.stop()
-}
-
-/// Lets time pass.
-fn idle(crowd: &mut Crowd<'_>, time: Duration) -> Result<(), Failure> {
-    let (since, mut happened) = (Instant::now(), Vec::new());
-    while since.elapsed() < time {
-        crowd.turn(Duration::from_millis(50), &mut happened)?;
-        for (member, what) in happened.drain(..) {
-            if let Happened::Lost(why) = what {
-                return Err(lost(member, &why));
-            }
-        }
-    }
-    Ok(())
 }

@@ -195,6 +195,20 @@ pub(crate) fn bring_in(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
     settle(crowd)
 }
 
+/// Lets time pass, in which clients send their keep-alives.
+pub(crate) fn pass(crowd: &mut Crowd<'_>, time: Duration) -> Result<(), Failure> {
+    let (since, mut happened) = (Instant::now(), Vec::new());
+    while since.elapsed() < time {
+        crowd.turn(Duration::from_millis(50), &mut happened)?;
+        for (member, what) in happened.drain(..) {
+            if let Happened::Lost(why) = what {
+                return Err(lost(member, &why));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Everybody logs out.
 pub(crate) fn leave(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
     let (mut out, mut happened) = (0, Vec::new());

@@ -4,19 +4,18 @@
 //! The process answers with a line once everybody is in. For each line it is given it sends what is due, and answers again.
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use xmmep::client::ServerAddress;
 
-use super::{bring_in, lost};
+use super::{bring_in, pass};
 use crate::Failure;
 use crate::crowd::{Crowd, Who};
 use crate::place::Place;
 use crate::sockets::Sharing;
-use crate::user::Happened;
 
 /// The first of them: behind all who are measured.
 const FIRST: u32 = 5_000;
@@ -48,14 +47,10 @@ pub(super) struct Silent {
 
 impl Silent {
     /// Starts it, and waits until everybody is in.
-    pub(super) fn come(dir: &PathBuf, server: &ServerAddress, size: u32) -> Result<Self, Failure> {
+    pub(super) fn come(dir: &Path, server: &ServerAddress, size: u32) -> Result<Self, Failure> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("silent").arg("--dir").arg(dir).args([
-            "--server",
-            &server.to_string(),
-            "--size",
-            &size.to_string(),
-        ]);
+        command.arg("silent").arg("--dir").arg(dir);
+        command.arg("--server").arg(server.to_string()).arg("--size").arg(size.to_string());
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let to = process.stdin.take().ok_or("no way to the silent users")?;
         let from = BufReader::new(process.stdout.take().ok_or("no way from the silent users")?).lines();
@@ -90,24 +85,15 @@ pub(crate) fn serve(args: &SilentArgs) -> Result<(), Failure> {
     let who = Who { first: FIRST, step: 1, size: args.size };
     let mut crowd = Crowd::gather(&population, &args.server, who, Sharing::Shared(SOCKETS))?;
     bring_in(&mut crowd)?;
-    println!();
+    // Not `println!`: whoever began this may have gone.
+    writeln!(std::io::stdout())?;
     for command in std::io::stdin().lines() {
         command?;
-        keep_alive(&mut crowd)?;
-        println!();
-    }
-    Ok(())
-}
-
-fn keep_alive(crowd: &mut Crowd<'_>) -> Result<(), Failure> {
-    let (since, mut happened) = (Instant::now(), Vec::new());
-    while since.elapsed() < KEEP_ALIVES || crowd.is_overdue() {
-        crowd.turn(Duration::from_millis(20), &mut happened)?;
-        for (member, what) in happened.drain(..) {
-            if let Happened::Lost(why) = what {
-                return Err(lost(member, &why));
-            }
+        pass(&mut crowd, KEEP_ALIVES)?;
+        while crowd.is_overdue() {
+            pass(&mut crowd, Duration::from_millis(20))?;
         }
+        writeln!(std::io::stdout())?;
     }
     Ok(())
 }
